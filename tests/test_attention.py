@@ -1,0 +1,113 @@
+"""What attention is: three implementations of one function, and what that function must not do."""
+import pytest
+import torch
+from conftest import shake
+from torch.nn import functional as F
+
+import bigram
+import bigramv2
+
+B, T, C, H = 3, 16, 32, 4
+
+
+def batched(modular):
+    """A MultiHeadAttn with the weights of a MultiHeadAttention: those of the heads one below the other."""
+    attn = bigramv2.MultiHeadAttn(H, C, 16, dropout=0.0)
+    for name in ('key', 'query', 'value'):
+        rows = torch.cat([getattr(head, name).weight for head in modular.heads])  # H times (D, C) -> (C, C)
+        getattr(attn, name).weight.data.copy_(rows)
+    attn.proj.load_state_dict(modular.proj.state_dict())
+    return attn
+
+
+def test_a_head_is_scaled_dot_product_attention():
+    head, x = shake(bigramv2.Head(C // H)), torch.randn(B, T, C)
+    expected = F.scaled_dot_product_attention(head.query(x), head.key(x), head.value(x), is_causal=True)
+    torch.testing.assert_close(head(x), expected, atol=1e-5, rtol=0)
+
+
+def test_one_module_a_head_and_all_heads_at_once_are_the_same_function(both_ways):
+    modular = shake(bigramv2.MultiHeadAttention(H, C // H))
+    attn = batched(modular)
+    x = torch.randn(B, T, C, requires_grad=True)
+    x_too = x.detach().clone().requires_grad_()
+    target = torch.randn(B, T, C)
+    out, out_too = modular(x), attn(x_too)
+    torch.testing.assert_close(out, out_too, atol=1e-5, rtol=0)
+
+    (out * target).sum().backward()
+    (out_too * target).sum().backward()
+    torch.testing.assert_close(x.grad, x_too.grad, atol=1e-5, rtol=1e-5)
+    for name in ('key', 'query', 'value'):
+        rows = torch.cat([getattr(head, name).weight.grad for head in modular.heads])
+        torch.testing.assert_close(rows, getattr(attn, name).weight.grad, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(modular.proj.weight.grad, attn.proj.weight.grad, atol=1e-5, rtol=1e-5)
+
+
+def test_all_heads_at_once_are_torch_multihead_attention(both_ways):
+    attn = shake(bigramv2.MultiHeadAttn(H, C, 16, dropout=0.0))
+    reference = torch.nn.MultiheadAttention(C, H, batch_first=True).eval()
+    with torch.no_grad():
+        reference.in_proj_weight.copy_(torch.cat([attn.query.weight, attn.key.weight, attn.value.weight]))
+        reference.in_proj_bias.zero_()
+        reference.out_proj.load_state_dict(attn.proj.state_dict())
+    x = torch.randn(B, T, C)
+    later = torch.nn.Transformer.generate_square_subsequent_mask(T)
+    expected, _ = reference(x, x, x, attn_mask=later, is_causal=True, need_weights=False)
+    torch.testing.assert_close(attn(x), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize('script', [bigram, bigramv2])
+def test_both_scripts_teach_the_same_heads(script):
+    torch.manual_seed(0)
+    x = torch.randn(B, T, C)
+    head = shake(script.MultiHeadAttention(H, C // H))
+    assert [tuple(p.shape) for p in head.parameters()] == [(C // H, C)] * 3 * H + [(C, C), (C,)]
+    other = (bigramv2 if script is bigram else bigram).MultiHeadAttention(H, C // H).eval()
+    other.load_state_dict(head.state_dict())
+    assert torch.equal(head(x), other(x))
+
+
+def modules():
+    yield 'head', lambda: bigramv2.Head(C // H)
+    yield 'one by one', lambda: bigramv2.MultiHeadAttention(H, C // H)
+    yield 'all at once', lambda: bigramv2.MultiHeadAttn(H, C, 16, dropout=0.0)
+
+
+@pytest.mark.parametrize('make', [make for _, make in modules()], ids=[name for name, _ in modules()])
+def test_no_position_sees_a_later_one(make, both_ways):
+    module, x = shake(make()), torch.randn(B, T, C, requires_grad=True)
+    for t in range(T - 1):
+        changed = x.detach().clone()
+        changed[:, t + 1:] = torch.randn(B, T - t - 1, C)
+        torch.testing.assert_close(module(x)[:, :t + 1], module(changed)[:, :t + 1], atol=1e-6, rtol=0)
+        gradient, = torch.autograd.grad(module(x)[:, t].sum(), x)
+        assert gradient[:, t + 1:].abs().max() == 0
+        assert gradient[:, :t + 1].abs().amax(dim=(0, 2)).min() > 0  # but every earlier one counts
+
+
+def test_each_row_of_weights_sums_to_one(monkeypatch):
+    monkeypatch.setattr(bigramv2, 'fused_attention', False)
+    seen = []
+    attn, head = shake(bigramv2.MultiHeadAttn(H, C, 16, dropout=0.0)), shake(bigramv2.Head(C // H))
+    attn.attn_dropout.register_forward_hook(lambda module, inputs, out: seen.append(out))
+    head.dropout.register_forward_hook(lambda module, inputs, out: seen.append(out))
+    attn(torch.randn(B, T, C)), head(torch.randn(B, T, C))
+    assert [tuple(weights.shape) for weights in seen] == [(B, H, T, T), (B, T, T)]
+    for weights in seen:
+        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:-1]))
+        assert weights.triu(diagonal=1).abs().max() == 0
+
+
+def test_dropout_is_on_the_weights_and_on_the_way_out(both_ways, monkeypatch):
+    monkeypatch.setattr(bigramv2, 'dropout', 0.5)
+    x = torch.randn(64, T, C)
+    for attn in (bigramv2.MultiHeadAttention(H, C // H), bigramv2.MultiHeadAttn(H, C, 16, dropout=0.5)):
+        attn.train()
+        with torch.no_grad():
+            attn.proj.weight.copy_(torch.eye(C))
+            attn.proj.bias.zero_()
+        out = attn(x)
+        assert 0.45 < (out[:, T // 2:] == 0).float().mean() < 0.55   # on the way out: half of the channels
+        # on the weights: the first position sees itself alone, so half of the heads have nothing to tell it
+        assert 0.7 < (out[:, 0] == 0).float().mean() < 0.8

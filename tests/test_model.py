@@ -1,0 +1,101 @@
+"""What the model is: a stack of pre-norm Transformer blocks that starts by guessing blindly and can learn."""
+import math
+
+import pytest
+import torch
+from conftest import shake
+
+import bigram
+import bigramv2
+
+V = 11
+
+
+def test_the_blocks_are_torch_transformer_encoder_layers(both_ways):
+    model = shake(bigramv2.GPT(V))
+    x = torch.randn(2, 16, 32)
+    later = torch.nn.Transformer.generate_square_subsequent_mask(16)
+    out = expected = x
+    for block in model.blocks:
+        layer = torch.nn.TransformerEncoderLayer(32, 4, dim_feedforward=128, dropout=0.0, norm_first=True,
+                                                 activation=block.ffwd.net[1], batch_first=True)
+        attn = block.sa
+        with torch.no_grad():
+            layer.self_attn.in_proj_weight.copy_(torch.cat([attn.query.weight, attn.key.weight, attn.value.weight]))
+            layer.self_attn.in_proj_bias.zero_()
+        layer.self_attn.out_proj.load_state_dict(attn.proj.state_dict())
+        layer.linear1.load_state_dict(block.ffwd.net[0].state_dict())
+        layer.linear2.load_state_dict(block.ffwd.net[2].state_dict())
+        layer.norm1.load_state_dict(block.ln1.state_dict())
+        layer.norm2.load_state_dict(block.ln2.state_dict())
+        out, expected = block(out), layer(expected, src_mask=later, is_causal=True)
+    torch.testing.assert_close(out, expected, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize('script', [bigram, bigramv2])
+def test_learning_starts_at_the_loss_of_a_blind_guess(script):
+    idx = torch.randint(V, (8, 16))
+    _, loss = script.GPT(V)(idx, torch.randint(V, (8, 16)))
+    assert abs(loss.item() - math.log(V)) < 0.4  # bigram.py leaves torch's initial weights as they are
+    if script is bigramv2:
+        assert abs(loss.item() - math.log(V)) < 1e-5
+
+
+@pytest.mark.parametrize('attention', ['MultiHeadAttn', 'MultiHeadAttention'])
+def test_one_batch_can_be_learnt_by_heart(attention, monkeypatch):
+    if attention == 'MultiHeadAttention':
+        monkeypatch.setattr(bigramv2, 'MultiHeadAttn', lambda h, c, t, dropout: bigramv2.MultiHeadAttention(h, c // h))
+    model = bigramv2.GPT(V)
+    optimizers = bigramv2.make_optimizers(model)
+    tokens = torch.randint(V, (4, 17))
+    for _ in range(80):
+        _, loss = model(tokens[:, :-1], tokens[:, 1:])
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    assert loss.item() < 0.05
+
+
+@pytest.mark.parametrize('script', [bigram, bigramv2])
+@pytest.mark.parametrize('size', [(1, 1), (1, 16), (5, 16), (3, 7)], ids=str)
+def test_any_batch_and_any_time_up_to_block_size(script, size, both_ways):
+    model = shake(script.GPT(V))
+    idx = torch.randint(V, size)
+    logits, loss = model(idx, idx)
+    assert logits.shape == (*size, V) and loss.shape == ()
+    assert model(idx)[1] is None
+
+
+def test_no_logit_depends_on_a_later_token(both_ways):
+    model, idx = shake(bigramv2.GPT(V)), torch.randint(V, (2, 16))
+    changed = idx.clone()
+    changed[:, 9:] = (idx[:, 9:] + 1) % V
+    torch.testing.assert_close(model(idx)[0][:, :9], model(changed)[0][:, :9], atol=1e-5, rtol=0)
+    assert (model(idx)[0][:, 9] - model(changed)[0][:, 9]).abs().max() > 0.01
+
+
+def test_the_same_character_elsewhere_is_something_else():
+    logits, _ = shake(bigramv2.GPT(V))(torch.zeros(1, 16, dtype=torch.long))
+    assert (logits[0, 1:] - logits[0, :-1]).abs().amax(dim=-1).min() > 1e-3  # only the position differs
+
+
+def test_the_loss_is_the_mean_cross_entropy_of_the_targets():
+    model, idx, targets = shake(bigramv2.GPT(V)), torch.randint(V, (3, 16)), torch.randint(V, (3, 16))
+    logits, loss = model(idx, targets)
+    by_hand = [-logits[b, t].log_softmax(dim=-1)[targets[b, t]] for b in range(3) for t in range(16)]
+    torch.testing.assert_close(loss, torch.stack(by_hand).mean())
+
+
+def test_estimate_loss_tiles_the_data_and_leaves_dropout_off(monkeypatch):
+    monkeypatch.setattr(bigramv2, 'dropout', 0.5)
+    model = shake(bigramv2.GPT(V)).train()
+    data = torch.randint(V, (16 * 20 + 1,)).numpy().astype('<u2')
+    whole = bigramv2.estimate_loss(model, data)
+    assert model.training
+    model.eval()
+    tokens = torch.from_numpy(data.astype('int64'))
+    _, expected = model(tokens[:-1].view(20, 16), tokens[1:].view(20, 16))
+    assert whole == pytest.approx(expected.item(), abs=1e-5)
+    assert bigramv2.estimate_loss(model, data, 20) == whole
+    assert bigramv2.estimate_loss(model, data, 5) == bigramv2.estimate_loss(model, data, 5) != whole

@@ -1,0 +1,52 @@
+"""What Muon does: torch.optim.Muon's step, in float32 and many matrices at a time."""
+import pytest
+import torch
+
+import bigramv2
+from bigramv2 import Muon, orthogonalize
+
+
+@pytest.mark.parametrize('weight_decay', [0, 0.1])
+def test_muon_is_torch_muon_but_for_bfloat16(weight_decay):
+    shapes = [(24, 24), (24, 24), (48, 16), (16, 48), (1, 8)]
+    ours = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
+    start = [p.detach().clone() for p in ours]
+    optimizer = Muon(ours, lr=0.1, momentum=0.9, weight_decay=weight_decay)
+    reference = torch.optim.Muon(theirs, lr=0.1, momentum=0.9, weight_decay=weight_decay)
+    for _ in range(4):
+        for p, q in zip(ours, theirs):
+            p.grad = torch.randn_like(p)
+            q.grad = p.grad.clone()
+        optimizer.step()
+        reference.step()
+    for p, q, p0 in zip(ours, theirs, start):
+        assert (p - q).norm() < 0.02 * (p - p0).norm()  # bfloat16 has 8 bits: 0.4 % a rounding
+
+
+@pytest.mark.parametrize('shape', [(3, 16, 16), (2, 8, 32), (2, 32, 8)], ids=str)
+def test_orthogonalize_levels_the_singular_values_and_keeps_the_directions(shape):
+    g = torch.randn(shape)
+    u, s, vt = torch.linalg.svd(g, full_matrices=False)
+    strong = s > 0.05 * s.amax(dim=-1, keepdim=True)
+    levelled = (u.mT @ orthogonalize(g) @ vt.mT)
+    diagonal = levelled.diagonal(dim1=-2, dim2=-1)
+    assert (diagonal[strong] > 0.6).all() and (diagonal[strong] < 1.25).all()
+    assert (levelled - torch.diag_embed(diagonal)).abs().max() < 1e-3
+
+
+def test_every_parameter_has_one_optimizer_and_muon_the_matrices_of_the_blocks():
+    model = bigramv2.GPT(11)
+    muon, adamw = bigramv2.make_optimizers(model)
+    ids = {o: [id(p) for group in o.param_groups for p in group['params']] for o in (muon, adamw)}
+    assert sorted(ids[muon] + ids[adamw]) == sorted(id(p) for p in model.parameters())
+    in_blocks = [id(m.weight) for m in model.blocks.modules() if isinstance(m, torch.nn.Linear)]
+    assert sorted(ids[muon]) == sorted(in_blocks)
+
+
+def test_the_learning_rate_rises_then_sinks_to_zero(monkeypatch):
+    monkeypatch.setattr(bigramv2, 'max_iters', 100)
+    monkeypatch.setattr(bigramv2, 'warmup_iters', 10)
+    scale = [bigramv2.lr_scale(step) for step in range(101)]
+    assert scale[0] > 0 and max(scale) <= 1 and scale[100] == 0
+    assert scale[:9] == sorted(scale[:9]) and scale[10:] == sorted(scale[10:], reverse=True)
