@@ -395,7 +395,7 @@ def main():
               f'{len(data["val"]):,} to test on, {len(vocab)} distinct: a blind guess costs ln({len(vocab)}) = '
               f'{math.log(len(vocab)):.2f}', flush=True)
     train(run, data, run.report)
-    if run.signal:
+    if run.step < max_iters:
         run.save()
         if rank == 0:
             print(f'Stopped at step {run.step}, and all is in {out_dir}/checkpoint.pt. To go on: {how_to_resume()}')
@@ -433,12 +433,14 @@ class Run:
         signal.signal(signum, signal.SIG_DFL)
 
     def stopped(self):
-        """Whether a signal asked this process, or one that it trains with, to stop."""
+        """Whether a signal asked this process, or one that it trains with, to stop: all get the same answer."""
+        asked = self.signal
         if world_size > 1:
-            asked = torch.tensor(self.signal, device=device)
+            asked = torch.tensor(asked, device=device)
             torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
-            self.signal = asked.item()
-        return self.signal
+            asked = asked.item()
+            self.signal = self.signal or asked
+        return asked
 
     def check(self, *losses):
         """End the run, before anything is saved, when a loss is not a number to go on with."""
@@ -499,19 +501,20 @@ class Run:
             fail(f'the run in {out_dir}/ has all its {max_iters} steps; '
                  f'for more: {how_to_resume()} --max_iters {2 * max_iters}')
         put_weights(self.model, saved, 'checkpoint.pt')
-        for optimizer, state in zip(self.optimizers, saved['optimizers']):
-            optimizer.load_state_dict(state)
-        self.step, self.best, self.history = saved['step'], saved['best'], saved['history']
-        self.reported_step = self.step
-        self.begun -= saved['seconds']
-        batches, dropout_state, *cuda = saved['random']
-        self.generator.set_state(batches)
-        if world_size > 1:
-            torch.manual_seed(seed + rank + self.step * world_size)
-        else:
+        try:
+            for optimizer, state in zip(self.optimizers, saved['optimizers']):
+                optimizer.load_state_dict(state)
+            self.step, self.best, self.history = saved['step'], saved['best'], saved['history']
+            self.reported_step, self.begun = self.step, self.begun - saved['seconds']
+            batches, dropout_state, *cuda = saved['random']
+            self.generator.set_state(batches)
             torch.set_rng_state(dropout_state)
             if device == 'cuda' and cuda:
                 torch.cuda.set_rng_state(cuda[0])
+        except Exception:  # broken in whatever way
+            fail(f'{out_dir}/checkpoint.pt is damaged; train again, with python bigramv2.py')
+        if world_size > 1:
+            torch.manual_seed(seed + rank + self.step * world_size)
 
 
 def configure(argv):
@@ -586,7 +589,8 @@ def encode(text, vocab):
     """Text -> tokens (1, T)."""
     for character in text:
         if character not in vocab:
-            fail(f'prompt has {character!r}, which is not in the text that the model knows; leave it out')
+            fail(f'prompt has {character!r}, which is not in the text that the model knows; '
+                 'choose another: --prompt TEXT')
     return torch.tensor([[vocab.index(character) for character in text]], device=device)
 
 

@@ -37,6 +37,7 @@ def prepare(text_path):
     token_of[seen] = np.arange(len(vocab))
     n_train = count * 9 // 10
     with NewFiles(vocab, train=n_train, val=count - n_train) as new_files:
+        new_files.reserve()
         done = 0
         for text in pieces(text_path, 'encoding'):
             tokens = encode(text, token_of)  # (T,)
@@ -93,6 +94,9 @@ class NewFiles:
             self.meta |= {split: count, f'{split}_crc32': zlib.crc32(vocab.encode())}
 
     def __enter__(self):
+        return self
+
+    def reserve(self):
         TOKENS.mkdir(exist_ok=True)
         for split in self.written:
             with open(self.new(split), 'wb') as file:
@@ -100,7 +104,6 @@ class NewFiles:
                 if hasattr(os, 'posix_fallocate'):  # a full disk says so here, not as a crash in a memory map
                     os.posix_fallocate(file.fileno(), 0, size)
                 file.truncate(size)
-        return self
 
     def __exit__(self, *_):
         for path in map(self.new, [*self.written, 'meta']):

@@ -25,8 +25,9 @@ def one_thread_and_one_seed():
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Small sizes in both scripts, on the CPU, and back again after the test."""
+    sizes = dict(n_embd=32, num_heads=4, num_layers=2, block_size=16, batch_size=4, device='cpu')
     for script in (bigram, bigramv2):
-        for name, value in dict(n_embd=32, num_heads=4, num_layers=2, block_size=16, batch_size=4, device='cpu').items():
+        for name, value in sizes.items():
             monkeypatch.setattr(script, name, value)
 
 

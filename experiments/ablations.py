@@ -1,0 +1,98 @@
+"""What each part buys: the same training with one part taken out or spoilt.
+
+    python experiments/ablations.py                  every training that results/ablations.csv lacks
+    python experiments/ablations.py 'no causal mask' 1   one of them: part, seed
+"""
+import sys
+
+import torch
+from common import append, bigramv2, read, run_all, train
+
+TABLE = 'ablations.csv'
+SEEDS = [1, 2]
+nn = bigramv2.nn
+
+
+def no_causal_mask(model):
+    bigramv2.fused_attention = False
+    for block in model.blocks:
+        block.sa.tril.fill_(True)
+
+
+def no_scaling(model):
+    for block in model.blocks:  # undo the division by sqrt(D)
+        root = (bigramv2.n_embd // bigramv2.num_heads) ** 0.5
+        block.sa.query.register_forward_hook(lambda module, inputs, out, root=root: out * root)
+
+
+def no_positions(model):
+    nn.init.zeros_(model.position_embedding.weight)
+    model.position_embedding.weight.requires_grad_(False)
+
+
+def no_residual(model):
+    for block in model.blocks:
+        for last in (block.sa.proj, block.ffwd.net[2]):
+            last.reset_parameters()  # zeros would let nothing through
+    bigramv2.Block.forward = lambda self, x, *cache: self.ffwd(self.ln2(self.sa(self.ln1(x), *cache)))
+
+
+def no_layernorm(model):
+    for block in model.blocks:
+        block.ln1 = block.ln2 = nn.Identity()
+    model.ln = nn.Identity()
+
+
+class Nothing(nn.Module):
+    def forward(self, x):
+        return torch.zeros_like(x)
+
+
+def no_feed_forward(model):
+    for block in model.blocks:
+        block.ffwd = Nothing()
+
+
+def no_projection(model):
+    for block in model.blocks:
+        block.sa.proj = nn.Identity()
+
+
+def adamw_alone(model):
+    bigramv2.make_optimizers = lambda model: [torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), fused=True)]
+
+
+def constant_rate(model):
+    bigramv2.lr_scale = lambda step: 1.0
+
+
+PARTS = {  # what is missing: how to take it out, and hyperparameters that go with that
+    'nothing': (None, {}),
+    'no causal mask': (no_causal_mask, {}),
+    'no division by root of D': (no_scaling, {}),
+    'no positional embedding': (no_positions, {}),
+    'no residual connection': (no_residual, {}),
+    'no LayerNorm': (no_layernorm, {}),
+    'one head': (None, {'num_heads': 1}),
+    'no feed-forward': (no_feed_forward, {}),
+    'no output projection': (no_projection, {}),
+    'AdamW in place of Muon': (adamw_alone, {'learning_rate': 0.003}),
+    'constant learning rate': (constant_rate, {}),
+}
+
+
+def jobs():
+    done = {(row['part'], row['seed']) for row in read(TABLE)}
+    return [(part, str(seed)) for seed in SEEDS for part in PARTS if (part, str(seed)) not in done]
+
+
+def main(part, seed):
+    spoil, settings = PARTS[part]
+    append(TABLE, {'part': part, 'seed': seed, **train(spoil, seed=int(seed), **settings)})
+
+
+if __name__ == '__main__':
+    if sys.argv[1:]:
+        main(*sys.argv[1:])
+    else:
+        run_all(__file__, jobs())

@@ -1,0 +1,197 @@
+"""How fast it is, with what it is compared to: python experiments/benchmark.py [--quick]
+
+Prints a table of medians and ratios; what is compared is measured in turn, so a slow minute of the machine
+slows both. --quick leaves out the whole trainings and ends in about a minute; all of it takes about ten.
+It says nothing of right and wrong: tests/ does.
+"""
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from common import ROOT, bigramv2
+from heads import milliseconds
+from torch import nn
+
+QUICK = '--quick' in sys.argv
+ROUNDS = 5 if QUICK else 15
+F32 = 4  # bytes
+
+
+def note(*cells):
+    """One row of the table: what, this program, the other, the ratio."""
+    print('| ' + ' | '.join(map(str, cells)) + ' |', flush=True)
+
+
+def seconds(work):
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def in_turn(*works, rounds=ROUNDS, warm_up=2):
+    """The median seconds of each of the works, run in turn."""
+    times = [[seconds(work) for work in works] for _ in range(rounds + warm_up)][warm_up:]
+    return [statistics.median(column) for column in zip(*times)]
+
+
+def command(*words, cwd=ROOT):
+    """Run a command as a whole process; return its seconds and what it printed."""
+    start = time.perf_counter()
+    printed = subprocess.run([sys.executable, *map(str, words)], cwd=cwd, capture_output=True, text=True, check=True)
+    return time.perf_counter() - start, printed.stdout
+
+
+def flops_a_step():
+    """6 for each weight of a matrix product and token, and the attention's two products, forward and backward."""
+    g = bigramv2
+    weights = 12 * g.num_layers * g.n_embd ** 2 + g.n_embd * 63
+    tokens = g.batch_size * g.block_size
+    return tokens * (6 * weights + 12 * g.num_layers * g.n_embd * g.block_size)
+
+
+class Peer(nn.Module):
+    """torch's own Transformer at the same sizes."""
+
+    def __init__(self, vocab_size):
+        super().__init__()
+        g = bigramv2
+        self.token, self.position = nn.Embedding(vocab_size, g.n_embd), nn.Embedding(g.block_size, g.n_embd)
+        layer = nn.TransformerEncoderLayer(g.n_embd, g.num_heads, 4 * g.n_embd, 0.0, norm_first=True, batch_first=True)
+        self.blocks = nn.TransformerEncoder(layer, g.num_layers, enable_nested_tensor=False)
+        self.head = nn.Linear(g.n_embd, vocab_size)
+        mask = nn.Transformer.generate_square_subsequent_mask(g.block_size)
+        self.register_buffer('mask', mask)
+
+    def forward(self, idx, targets):
+        x = self.token(idx) + self.position.weight
+        logits = self.head(self.blocks(x, mask=self.mask, is_causal=True))
+        return logits, nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def training_step():
+    run = bigramv2.Run(''.join(map(chr, range(63))))
+    peer = Peer(63)
+    adamw = torch.optim.AdamW(peer.parameters(), lr=1e-3)
+    data = torch.randint(63, (100_000,)).numpy()
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    long = torch.zeros(1 << 26)
+
+    def learn(model, optimizers):
+        x, y = bigramv2.get_batch(data, run.generator)
+        model(x, y)[1].backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def forward_backward():
+        x, y = bigramv2.get_batch(data, run.generator)
+        run.model(x, y)[1].backward()
+        run.model.zero_grad()
+
+    def optimize():
+        for optimizer in run.optimizers:
+            optimizer.step()
+
+    def optimizers_alone():
+        for p in run.model.parameters():
+            p.grad = torch.ones_like(p)
+        return seconds(optimize)
+
+    for optimizer in run.optimizers:
+        for group in optimizer.param_groups:
+            group['lr'] = 0.0
+    product, passes, step, other, fill = in_turn(
+        lambda: a @ b, forward_backward, lambda: learn(run.model, run.optimizers), lambda: learn(peer, [adamw]),
+        lambda: long.fill_(1.0), rounds=4 * ROUNDS)
+    optimizers = statistics.median(optimizers_alone() for _ in range(4 * ROUNDS))
+    rate, most = flops_a_step() / passes / 1e9, 2 * 1024 ** 3 / product / 1e9
+    note('memory bandwidth of this machine, GB/s', f'{long.numel() * F32 / fill / 1e9:.0f}', '', '')
+    note('forward and backward, GFLOP/s, against a 1024³ product', f'{rate:.0f}', f'{most:.0f}', f'{rate / most:.0%}')
+    note('optimisers in a step, ms', f'{1000 * optimizers:.1f}', f'{1000 * step:.1f}', f'{optimizers / step:.0%}')
+    note('a step, ms, against nn.TransformerEncoder with AdamW', f'{1000 * step:.1f}', f'{1000 * other:.1f}',
+         f'{other / step:.2f} times')
+
+
+def sampling(layers, channels, heads, block, count):
+    g = bigramv2
+    before = g.num_layers, g.n_embd, g.num_heads, g.block_size
+    g.num_layers, g.n_embd, g.num_heads, g.block_size = layers, channels, heads, block
+    model, first = g.GPT(63).eval(), torch.zeros(1, 1, dtype=torch.long)
+
+    def write(cache, n):
+        g.kv_cache = cache
+        model.generate(first, n)
+
+    with_cache, without = in_turn(lambda: write(True, count), lambda: write(False, count), rounds=3 if QUICK else 5,
+                                  warm_up=1)
+    g.kv_cache = True
+    g.num_layers, g.n_embd, g.num_heads, g.block_size = before
+    note(f'characters/s, {layers} layers, {channels} channels, block {block}: cache, no cache',
+         f'{count / with_cache:.0f}', f'{count / without:.0f}', f'{without / with_cache:.1f} times')
+
+
+def attentions():
+    for B, T, C, H in ((12, 128, 128, 4), (12, 128, 128, 16), (6, 32, 64, 4), (6, 32, 64, 16)):
+        times = milliseconds(('modular', 'formula', 'fused'), B, T, C, H, rounds=3 * ROUNDS)
+        for way in ('formula', 'fused'):
+            note(f'attention, batch {B}, block {T}, {C} channels, {H} heads, ms: all at once ({way}), one by one',
+                 f'{times[way]:.2f}', f'{times["modular"]:.2f}', f'{times["modular"] / times[way]:.2f} times')
+
+
+def preparing(megabytes):
+    with tempfile.TemporaryDirectory() as folder:
+        text = (ROOT / 'input.txt').read_bytes()
+        Path(folder, 'long.txt').write_bytes(text * (megabytes * 10 ** 6 // len(text) + 1))
+        program = ('import resource, runpy, sys; sys.argv = ["prepare.py", "long.txt"]\n'
+                   f'runpy.run_path({str(ROOT / "prepare.py")!r}, run_name="__main__")\n'
+                   'print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)')
+        runs = [command('-c', program, cwd=folder) for _ in range(3 if QUICK else 5)]
+        peak = re.search(r'peak (\d+)', runs[0][1])[1]
+        took = statistics.median(took for took, _ in runs)
+        note(f'prepare.py on {megabytes} MB, s, and peak memory, MB', f'{took:.2f}', peak, '')
+
+
+def starting():
+    works = [('-c', 'import torch'), ('-c', 'import torch, bigramv2'),
+             ('bigramv2.py', '--max_iters', 1, '--max_new_tokens', 1, '--out_dir', tempfile.mkdtemp())]
+    runs = [[command(*words)[0] for words in works] for _ in range(ROUNDS)]
+    bare, imported, whole = (statistics.median(column) for column in zip(*runs))
+    note('import of bigramv2, s, against import torch', f'{imported:.2f}', f'{bare:.2f}', f'{imported - bare:+.2f} s')
+    note('a training of one step as a whole process, s', f'{whole:.2f}', f'{bare:.2f}', f'{whole - bare:+.2f} s')
+
+
+def whole_runs(what, *flags, seeds=(1337,)):
+    found = []
+    for seed in seeds:
+        took, printed = command('bigramv2.py', '--seed', seed, '--out_dir', tempfile.mkdtemp(), *flags)
+        found.append((float(re.search(r'validation loss ([\d.]+) over all', printed)[1]), took))
+        print(f'  seed {seed}: validation loss {found[-1][0]:.4f} after {took:.0f} s', file=sys.stderr)
+    losses, times = zip(*found)
+    note(what, f'{statistics.median(losses):.4f}', f'{statistics.median(times):.0f} s', '')
+
+
+def main():
+    print(f'torch {torch.__version__}, {torch.get_num_threads()} threads\n')
+    note('what', 'here', 'other', 'ratio')
+    note(*4 * ['---'])
+    training_step()
+    sampling(3, 128, 4, 128, 200 if QUICK else 500)
+    sampling(6, 384, 6, 256, 60 if QUICK else 300)
+    attentions()
+    preparing(10 if QUICK else 100)
+    starting()
+    if not QUICK:
+        whole_runs('python bigramv2.py: validation loss, whole process', seeds=(1337, 1338, 1339))
+        took, printed = command('bigram.py')
+        note('python bigram.py: sampled validation loss, whole process',
+             re.findall(r'val ([\d.]+)', printed)[-1], f'{took:.0f} s', '')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,68 @@
+"""One head a module against all heads at once: time of a forward and backward pass, and peak memory.
+
+    python experiments/heads.py      every size that results/heads.csv lacks, each in a process of its own
+"""
+import resource
+import statistics
+import sys
+import time
+
+import torch
+from common import CORES, append, bigramv2, read, run_all
+
+TABLE = 'heads.csv'
+SIZES = [(12, 128, 128, heads) for heads in (1, 2, 4, 8, 16)]              # B, T, C, H
+SIZES += [(12, 128, n_embd, 4) for n_embd in (32, 64, 256)]
+SIZES += [(6, 32, 64, heads) for heads in (4, 16)]
+WAYS = ('modular', 'formula', 'fused')
+
+
+def attention(way, n_embd, num_heads, block_size):
+    """One of the three ways to compute the same function (tests/test_attention.py holds them to 1e-5)."""
+    bigramv2.n_embd, bigramv2.block_size, bigramv2.fused_attention = n_embd, block_size, way == 'fused'
+    if way == 'modular':
+        return bigramv2.MultiHeadAttention(num_heads, n_embd // num_heads)
+    return bigramv2.MultiHeadAttn(num_heads, n_embd, block_size, dropout=0.0)
+
+
+def milliseconds(ways, B, T, C, H, rounds=30):
+    """The median time of a forward and backward pass, for each of the ways, measured in turn."""
+    x = torch.randn(B, T, C, requires_grad=True)
+    modules = {way: attention(way, C, H, T) for way in ways}
+    times = {way: [] for way in ways}
+    for _ in range(rounds + 3):
+        for way, module in modules.items():
+            bigramv2.fused_attention = way == 'fused'
+            start = time.perf_counter()
+            module(x).sum().backward()
+            times[way].append(1000 * (time.perf_counter() - start))
+    return {way: statistics.median(times[way][3:]) for way in ways}
+
+
+def megabytes(way, B, T, C, H):
+    """What a forward and backward pass adds to the peak memory of this process."""
+    module, x = attention(way, C, H, T), torch.randn(B, T, C, requires_grad=True)
+    module(x[:1, :2]).sum().backward()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    module(x).sum().backward()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def jobs():
+    done = {(row['B'], row['T'], row['C'], row['H'], row['way']) for row in read(TABLE)}
+    every = [tuple(map(str, (*size, way))) for size in SIZES for way in WAYS]
+    return [job for job in every if job not in done]
+
+
+def main(B, T, C, H, way):
+    size = tuple(map(int, (B, T, C, H)))
+    memory = megabytes(way, *size)
+    append(TABLE, dict(zip('BTCH', size)) | {
+        'way': way, 'milliseconds': f'{milliseconds(WAYS, *size)[way]:.2f}', 'megabytes': f'{memory:.1f}'})
+
+
+if __name__ == '__main__':
+    if sys.argv[1:]:
+        main(*sys.argv[1:])
+    else:
+        run_all(__file__, jobs(), at_once=1, threads=CORES)
