@@ -29,34 +29,34 @@ from torch.nn import functional as F
 # Hyperparameters: edit them here, or give them for one run: python bigramv2.py --n_embd 192 --no-kv_cache
 
 # the model
-block_size = 128            # T: how many characters back the model can look
-n_embd = 128                # C: channels, the width of the residual stream
-num_heads = 4               # H: attention heads in a block, each of size D = C / H
-num_layers = 3              # blocks
-dropout = 0.0               # share of activations zeroed in training, against overfitting
-fused_attention = True      # attention by torch's fused kernel; --no-fused_attention: by the formula, line by line
+block_size = 128              # T: how many characters back the model can look
+n_embd = 128                  # C: channels, the width of the residual stream
+num_heads = 4                 # H: attention heads in a block, each of size D = C / H
+num_layers = 3                # blocks
+dropout = 0.0                 # share of activations zeroed in training, against overfitting
+fused_attention = True        # attention by torch's fused kernel; --no-fused_attention: by the formula, line by line
 # the training
-batch_size = 12             # B: pieces of text a step learns from (in each process)
-max_iters = 2000            # training steps
-eval_interval = 200         # steps between two looks at the loss
-eval_windows = 100          # windows of T characters that a look averages over, in each split
-learning_rate = 0.03        # of Muon, for the matrices inside the blocks
-adamw_learning_rate = 0.01  # of AdamW, for everything else
-warmup_iters = 0            # steps over which the learning rates rise to these values, before they sink to 0
-weight_decay = 0.0          # how strongly weights are pulled towards 0, against overfitting
-grad_clip = 1.0             # the longest gradient that a step may follow
-seed = 1337                 # same seed, same machine, same result
+batch_size = 12               # B: pieces of text a step learns from (in each process)
+max_iters = 2000              # training steps
+eval_interval = 200           # steps between two looks at the loss
+eval_windows = 100            # windows of T characters that a look averages over, in each split
+learning_rate = 0.02          # of Muon, for the matrices inside the blocks
+adamw_learning_rate = 0.005   # of AdamW, for everything else
+warmup_iters = 10             # steps over which the learning rates rise to these values, before they sink to 0
+weight_decay = 0.0            # how strongly weights are pulled towards 0, against overfitting
+grad_clip = 1.0               # the longest gradient that a step may follow
+seed = 1337                   # same seed, same machine, same result
 device = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'  # where it runs
-compile = True              # torch.compile the model (on CUDA alone)
-resume = False              # go on with the run whose checkpoint is in out_dir
+compile = True                # torch.compile the model (on CUDA alone)
+resume = False                # go on with the run whose checkpoint is in out_dir
 # the text that it writes
-prompt = '\n'               # the beginning, which the model continues
-max_new_tokens = 500        # how many characters to write
-temperature = 0.8           # below 1 bolder in its favourites, above 1 wilder; 0: always the likeliest character
-top_k = 0                   # draw from the k likeliest characters only; 0: from all
-kv_cache = True             # remember keys and values, so a new character costs one position, not T
-sample_only = False         # write with the model in out_dir, without training
-out_dir = 'out'             # where loss.csv, model.pt and checkpoint.pt go
+prompt = '\n'                 # the beginning, which the model continues
+max_new_tokens = 500          # how many characters to write
+temperature = 0.8             # below 1 bolder in its favourites, above 1 wilder; 0: always the likeliest character
+top_k = 0                     # draw from the k likeliest characters only; 0: from all
+kv_cache = True               # remember keys and values, so a new character costs one position, not T
+sample_only = False           # write with the model in out_dir, without training
+out_dir = 'out'               # where loss.csv, model.pt and checkpoint.pt go
 
 
 # ---------------------------------------------------------------- data
@@ -207,7 +207,7 @@ class GPT(nn.Module):
 
         # A block starts by adding nothing, and the head by favouring nobody: learning begins at loss ln(V).
         nn.init.normal_(self.token_embedding.weight, std=0.5)
-        nn.init.normal_(self.position_embedding.weight, std=0.5)
+        nn.init.normal_(self.position_embedding.weight, std=0.2)
         for last in (self.head, *(b.sa.proj for b in self.blocks), *(b.ffwd.net[2] for b in self.blocks)):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
@@ -387,14 +387,16 @@ def main():
         run.restore(saved)
     elif rank == 0:
         keep_previous()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, run.on_signal)
     if rank == 0:
         parameters = sum(p.numel() for p in run.model.parameters())
         print(f'{parameters / 1e6:.2f} M parameters on {device}, {len(data["train"]):,} characters to learn from, '
               f'{len(data["val"]):,} to test on, {len(vocab)} distinct: a blind guess costs ln({len(vocab)}) = '
               f'{math.log(len(vocab)):.2f}', flush=True)
+    signal.signal(signal.SIGINT, run.on_signal)
+    signal.signal(signal.SIGTERM, run.on_signal)
     train(run, data, run.report)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if run.step < max_iters:
         run.save()
         if rank == 0:
@@ -722,3 +724,11 @@ if __name__ == '__main__':
         main()
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # whoever read the output has gone
+        os._exit(1)
+    except (RuntimeError, MemoryError) as e:
+        if 'memory' in str(e) or isinstance(e, MemoryError):
+            fail('this does not fit into memory: lower batch_size, block_size or n_embd')
+        if world_size == 1:
+            raise
+        fail(f'a process that this one trains with has ended, and so does the run. To go on: {how_to_resume()}')

@@ -1,8 +1,8 @@
 """How fast it is, with what it is compared to: python experiments/benchmark.py [--quick]
 
-Prints a table of medians and ratios; what is compared is measured in turn, so a slow minute of the machine
-slows both. --quick leaves out the whole trainings and ends in about a minute; all of it takes about ten.
-It says nothing of right and wrong: tests/ does.
+Prints a table of medians and ratios, and without --quick writes it to results/benchmark.csv; what is compared
+is measured in turn, so a slow minute of the machine slows both. --quick leaves out the whole trainings and
+ends in about a minute; all of it takes about ten. It says nothing of right and wrong: tests/ does.
 """
 import re
 import statistics
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import torch
-from common import ROOT, bigramv2
+from common import RESULTS, ROOT, append, bigramv2
 from heads import milliseconds
 from torch import nn
 
@@ -25,6 +25,8 @@ F32 = 4  # bytes
 def note(*cells):
     """One row of the table: what, this program, the other, the ratio."""
     print('| ' + ' | '.join(map(str, cells)) + ' |', flush=True)
+    if not QUICK:
+        append('benchmark.csv', dict(zip(('what', 'here', 'other', 'ratio'), cells)))
 
 
 def seconds(work):
@@ -178,8 +180,9 @@ def whole_runs(what, *flags, seeds=(1337,)):
 
 def main():
     print(f'torch {torch.__version__}, {torch.get_num_threads()} threads\n')
-    note('what', 'here', 'other', 'ratio')
-    note(*4 * ['---'])
+    print('| what | here | other | ratio |\n|---|---|---|---|')
+    if not QUICK:
+        (RESULTS / 'benchmark.csv').unlink(missing_ok=True)
     training_step()
     sampling(3, 128, 4, 128, 200 if QUICK else 500)
     sampling(6, 384, 6, 256, 60 if QUICK else 300)

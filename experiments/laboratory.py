@@ -1,7 +1,8 @@
 """The whole laboratory, about fifty minutes on two cores: python experiments/laboratory.py
 
-Runs every experiment whose result is not in results/ yet, one after another, then draws the pictures. Stop
-it at any time; the same command goes on. To measure all anew, delete results/*.csv first.
+Runs every experiment whose result is not in results/ yet, one after another, then draws the pictures and
+fills in the README's tables. Stop it at any time; the same command goes on. To measure all anew, delete
+results/*.csv first.
 """
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from common import ROOT
 
 start = time.time()
 for script in ('prepare', 'experiments/hyperparameters', 'experiments/ablations', 'experiments/heads',
-               'experiments/pictures'):
+               'experiments/pictures', 'experiments/tables'):
     print(f'{script}.py, after {(time.time() - start) / 60:.0f} min', flush=True)
     if subprocess.run([sys.executable, f'{script}.py'], cwd=ROOT).returncode:
         sys.exit(f'{script}.py stopped; the same command goes on from here')
