@@ -181,7 +181,7 @@ class Block(nn.Module):
 
     def __init__(self, n_embd, num_heads):
         super().__init__()
-        head_size = n_embd // num_heads  # noqa: F841 (for the first of the two)
+        head_size = n_embd // num_heads  # D, which the first of these two asks for
         # self.sa = MultiHeadAttention(num_heads, head_size)                   # one module per head
         self.sa = MultiHeadAttn(num_heads, n_embd, block_size, dropout=dropout)  # all heads at once
         self.ffwd = FeedForward(n_embd)
