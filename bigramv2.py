@@ -136,16 +136,15 @@ class MultiHeadAttn(nn.Module):
         self.attn_dropout = nn.Dropout(dropout)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x, cache=None):
+    def forward(self, x, cache=None, past=0):
         B, T, C = x.shape
         # each (B, T, C) -> (B, T, H, D) -> (B, H, T, D)
         q, k, v = (linear(x).view(B, T, self.num_heads, -1).transpose(1, 2)
                    for linear in (self.query, self.key, self.value))
-        if cache is not None:  # writing: x holds only what is new, the cache all keys and values before it
-            if cache:
-                k, v = torch.cat((cache[0], k), dim=2), torch.cat((cache[1], v), dim=2)
-            cache[:] = k, v
-        S = k.shape[2]  # S = T, but for the cache
+        if cache is not None:  # writing: x holds only what is new, the cache the keys and values of the past before it
+            cache[0, :, :, past:past + T], cache[1, :, :, past:past + T] = k, v
+            k, v = cache[:, :, :, :past + T]                          # (B, H, S, D) each
+        S = past + T
         if fused_attention:
             out = F.scaled_dot_product_attention(
                 q, k, v, dropout_p=self.attn_dropout.p if self.training else 0.0, is_causal=T == S)
@@ -212,26 +211,28 @@ class GPT(nn.Module):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
-    def forward(self, idx, targets=None, cache=None):
-        """Return the logits (B, T, V) after tokens idx (B, T), and with targets (B, T) the mean loss in nats."""
-        past = cache[0][0].shape[2] if cache and cache[0] else 0                     # positions in the cache
-        where = torch.arange(past, past + idx.shape[1], device=idx.device)           # (T,)
-        x = self.token_embedding(idx) + self.position_embedding(where)               # (B, T, C) + (T, C)
+    def forward(self, idx, targets=None, cache=None, past=0):
+        """Return the logits (B, T, V) after tokens idx (B, T), and with targets (B, T) the mean loss in nats.
+
+        A cache (layers, 2, B, H, block_size, D) has the keys and values of `past` positions before idx.
+        """
+        where = slice(past, past + idx.shape[1])
+        x = self.token_embedding(idx) + self.position_embedding.weight[where]        # (B, T, C) + (T, C)
         for i, block in enumerate(self.blocks):
-            x = block(x) if cache is None else block(x, cache[i])                    # (B, T, C)
+            x = block(x) if cache is None else block(x, cache[i], past)              # (B, T, C)
         logits = self.head(self.ln(x))                                               # (B, T, V)
         if targets is None:
             return logits, None
         return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())      # (B*T, V), (B*T,) -> ()
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def stream(self, idx, temperature=1.0, top_k=0, generator=None):
         """Yield the tokens that the model puts after idx (B, T), one (B, 1) at a time, without end."""
-        cached = kv_cache and all(isinstance(block.sa, MultiHeadAttn) for block in self.blocks)
-        idx = idx[:, -block_size:]
-        new, cache = idx, [[] for _ in self.blocks]
+        idx, cache, past = idx[:, -block_size:], None, 0
+        if kv_cache and all(isinstance(block.sa, MultiHeadAttn) for block in self.blocks):
+            cache = torch.empty(num_layers, 2, len(idx), num_heads, block_size, n_embd // num_heads, device=idx.device)
         while True:
-            logits, _ = self(new, cache=cache) if cached else self(idx)
+            logits, _ = self(idx[:, past:], cache=cache, past=past)
             logits = logits[:, -1]                                                   # (B, V), of the last position
             if top_k:
                 kth = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]       # (B, 1), the least to keep
@@ -242,11 +243,10 @@ class GPT(nn.Module):
                 probs = F.softmax(logits / temperature, dim=-1)                      # (B, V)
                 new = torch.multinomial(probs, num_samples=1, generator=generator)   # (B, 1)
             yield new
+            past = idx.shape[1] if cache is not None else 0
             idx = torch.cat((idx, new), dim=1)                                       # (B, T + 1)
-            if idx.shape[1] > block_size:
-                # Full: go on from the last half. Its positions are new, so the cache, too, starts again.
-                idx = idx[:, -((block_size + 1) // 2):]
-                new, cache = idx, [[] for _ in self.blocks]
+            if idx.shape[1] > block_size:  # full: go on from the last half, whose positions, and so cache, start anew
+                idx, past = idx[:, -((block_size + 1) // 2):], 0
 
     def generate(self, idx, max_new_tokens, temperature=1.0, top_k=0, generator=None):
         """Continue idx (B, T) by max_new_tokens: (B, T + max_new_tokens)."""

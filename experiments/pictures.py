@@ -17,7 +17,7 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 
 OUT = 'experiments/out'
-VERSE = 'ROMEO:\nBut, soft! what light through yonder window breaks?'
+VERSE = 'ROMEO:\nBut, soft! what light through yon'
 STEPS = (0, 50, 200, 1000)  # and the last: where the text is shown
 plt.rcParams |= {'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False, 'savefig.dpi': 130,
                  'savefig.facecolor': 'white', 'svg.hashsalt': 'same'}
@@ -84,7 +84,7 @@ def attention_maps(model, vocab):
             axis.imshow(weights[head].sqrt().detach(), cmap='Blues', vmin=0, vmax=1)
             axis.set_title(f'block {layer + 1}, head {head + 1}')
             for set_ticks in (axis.set_xticks, axis.set_yticks):
-                set_ticks(range(len(VERSE)), show(VERSE), fontsize=5.5, family='monospace')
+                set_ticks(range(len(VERSE)), show(VERSE), fontsize=7, family='monospace')
     figure.tight_layout()
     save(figure, 'attention.png')
     append_table('heads_look.csv', [
@@ -120,7 +120,7 @@ def positions(model):
     save(figure, 'positions.png')
 
 
-def temperatures(model, vocab, prompt='ROMEO:\nI lov'):
+def temperatures(model, vocab, prompt='ROMEO:\nI s'):
     logits = model(bigramv2.encode(prompt, vocab))[0][0, -1].detach()  # (V,)
     likeliest = logits.topk(12).indices
     figure, axes = plt.subplots(1, 3, figsize=(8, 2.2), sharey=True)
