@@ -150,9 +150,9 @@ def preparing(megabytes):
     with tempfile.TemporaryDirectory() as folder:
         text = (ROOT / 'input.txt').read_bytes()
         Path(folder, 'long.txt').write_bytes(text * (megabytes * 10 ** 6 // len(text) + 1))
-        program = ('import resource, runpy, sys; sys.argv = ["prepare.py", "long.txt"]\n'
+        program = ('import runpy, sys; sys.argv = ["prepare.py", "long.txt"]\n'
                    f'runpy.run_path({str(ROOT / "prepare.py")!r}, run_name="__main__")\n'
-                   'print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)')
+                   'print("peak", int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) // 1024)')
         runs = [command('-c', program, cwd=folder) for _ in range(3 if QUICK else 5)]
         peak = re.search(r'peak (\d+)', runs[0][1])[1]
         took = statistics.median(took for took, _ in runs)
@@ -191,9 +191,6 @@ def main():
     starting()
     if not QUICK:
         whole_runs('python bigramv2.py: validation loss, whole process', seeds=(1337, 1338, 1339))
-        took, printed = command('bigram.py')
-        note('python bigram.py: sampled validation loss, whole process',
-             re.findall(r'val ([\d.]+)', printed)[-1], f'{took:.0f} s', '')
 
 
 if __name__ == '__main__':

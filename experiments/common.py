@@ -66,6 +66,12 @@ def append(name, row):
         writer.writerow(row)
 
 
+def peak():
+    """The peak memory of this process so far, in MB (Linux; getrusage would count the parent's)."""
+    status = Path('/proc/self/status').read_text()
+    return int(status.split('VmHWM:')[1].split()[0]) / 1024
+
+
 def run_all(script, jobs, at_once=CORES, threads=1):
     """Run a script once for each job's arguments, each in a process of its own, some at once."""
     start, running, queue = time.time(), [], list(jobs)

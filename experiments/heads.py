@@ -2,13 +2,12 @@
 
     python experiments/heads.py      every size that results/heads.csv lacks, each in a process of its own
 """
-import resource
 import statistics
 import sys
 import time
 
 import torch
-from common import CORES, append, bigramv2, read, run_all
+from common import CORES, append, bigramv2, peak, read, run_all
 
 TABLE = 'heads.csv'
 SIZES = [(12, 128, 128, heads) for heads in (1, 2, 4, 8, 16)]              # B, T, C, H
@@ -43,9 +42,9 @@ def megabytes(way, B, T, C, H):
     """What a forward and backward pass adds to the peak memory of this process."""
     module, x = attention(way, C, H, T), torch.randn(B, T, C, requires_grad=True)
     module(x[:1, :2]).sum().backward()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     module(x).sum().backward()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return peak() - before
 
 
 def jobs():
