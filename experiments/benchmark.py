@@ -191,6 +191,9 @@ def main():
     starting()
     if not QUICK:
         whole_runs('python bigramv2.py: validation loss, whole process', seeds=(1337, 1338, 1339))
+        took, printed = command('bigram.py')
+        note('python bigram.py: sampled validation loss, whole process',
+             re.findall(r'val ([\d.]+)', printed)[-1], f'{took:.0f} s', '')
 
 
 if __name__ == '__main__':

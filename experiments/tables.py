@@ -24,16 +24,21 @@ def verse(text):
     return text.replace('|', '\\|').replace('`', "'").strip()
 
 
+def default(name):
+    """A hyperparameter's default as it stands in bigramv2.py."""
+    return re.search(rf'^{name} = (.+?)  # ', bigramv2.TOP, re.M)[1].strip()
+
+
 def hyperparameters():
-    rows, default = [], [row for row in read('hyperparameters.csv') if row['name'] == 'default']
+    rows, unchanged = [], [row for row in read('hyperparameters.csv') if row['name'] == 'default']
     names = list(dict.fromkeys(row['name'] for row in read('hyperparameters.csv') if row['name'] != 'default'))
     for name in names:
         mine = [row for row in read('hyperparameters.csv') if row['name'] == name]
         values = {float(row['value']): row['value'] for row in mine}
-        values[float(getattr(bigramv2, name))] = None
+        values[float(default(name))] = None
         for _, value in sorted(values.items()):
-            same = default if value is None else [row for row in mine if row['value'] == value]
-            shown = f'**{getattr(bigramv2, name)}**' if value is None else value
+            same = unchanged if value is None else [row for row in mine if row['value'] == value]
+            shown = f'**{default(name)}**' if value is None else value
             rows.append([f'`{name}`', shown, two(same, 'val'), two(same, 'train'),
                          f'{mean(float(row["seconds"]) for row in same):.0f}', f'{int(same[0]["parameters"]):,}'])
     return table(['changed', 'to', 'val loss', 'train loss', 'seconds', 'parameters'], rows)
@@ -81,8 +86,8 @@ def nanogpt():
 def settings():
     rows = []
     for name, comment in bigramv2.COMMENTS.items():
-        default = re.search(rf'^{name} = (.+?)  # ', bigramv2.TOP, re.M)[1].strip()
-        rows.append([f'`{name}`', f'`{default}`' if name != 'device' else "`'cuda'`, `'mps'` or `'cpu'`", comment])
+        shown = default(name) if name != 'device' else 'the best there is'
+        rows.append([f'`{name}`', f'`{shown}`', comment])
     return table(['name', 'default', 'what it does'], rows)
 
 
@@ -92,10 +97,10 @@ TABLES = [settings, hyperparameters, ablations, heads, looks, completions, bench
 def filled(text):
     """The README with every table as the results have it."""
     for make in TABLES:
-        start, end = f'<!-- table {make.__name__} -->\n', '\n<!-- end -->'
+        start, end = f'<!-- table {make.__name__} -->\n', '<!-- end -->'
         if start in text:
             before, rest = text.split(start)
-            text = before + start + make() + end + rest.split(end, 1)[1]
+            text = before + start + make() + '\n' + end + rest.split(end, 1)[1]
     return text
 
 
