@@ -14,7 +14,7 @@ os.chdir(ROOT)  # tokens/ and out/ are there
 
 import bigramv2  # noqa: E402
 
-BUDGET = dict(max_iters=300, eval_interval=300)  # short, so that sixty trainings fit into half an hour
+BUDGET = dict(max_iters=300, eval_interval=300)  # short, so that 64 trainings fit into 20 minutes
 PROMPT = 'ROMEO:\n'
 
 
