@@ -119,7 +119,7 @@ def kill_and_resume(folder, kills, seed):
     arguments = [*flags, '--out_dir', 'broken']
     for _ in range(kills):
         process = start('bigramv2.py', *arguments, cwd=folder)
-        for _ in range(dice.randrange(3, 12)):  # lines: so far it has come, and then a moment more
+        for _ in range(dice.randrange(5, 12)):  # lines: past the first checkpoint, and then a moment more
             process.stdout.readline()
         time.sleep(dice.random() * 0.05)
         process.kill()
