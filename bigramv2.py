@@ -403,8 +403,9 @@ def main():
             print(f'Stopped at step {run.step}, and all is in {out_dir}/checkpoint.pt. To go on: {how_to_resume()}')
     elif rank == 0:
         put_weights(run.model, load('model.pt', {}, ()), 'model.pt')
-        print(f'Done in {clock(run.seconds())}. The best weights are in {out_dir}/model.pt, with validation loss '
-              f'{estimate_loss(run.model, data["val"]):.4f} over all {len(data["val"]):,} characters. They write:')
+        print(f'Done in {clock(run.seconds())}. The best weights are in {out_dir}/model.pt, with validation loss ',
+              end='', flush=True)  # of a long text this takes a while
+        print(f'{estimate_loss(run.model, data["val"]):.4f} over all {len(data["val"]):,} characters. They write:')
         write_text(run.model, vocab)
     if world_size > 1:
         torch.distributed.destroy_process_group()
