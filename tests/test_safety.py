@@ -297,7 +297,7 @@ def test_a_hostile_pickle_is_refused_and_not_run(folder, name, flag, as_zip):
 
 # Nonsense
 
-LOOSE = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=60)
+LOOSE = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=200)
 
 
 def outcome(work):
