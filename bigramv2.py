@@ -1,8 +1,8 @@
 """A character-level GPT, trained in minutes on a laptop: python prepare.py, then python bigramv2.py
 
 The second chapter after bigram.py: all heads of an attention layer at once, an optimiser that learns
-faster, and text that is written as fast as it can be read. Read it from top to bottom; the line
-"Plumbing" is where the ideas end.
+faster, and text that is written as fast as it can be read. Read it from top to bottom; the ruler
+"plumbing" is where the ideas end.
 
 Shapes: B batch, T time, C channels (n_embd), H heads, D head size (C / H), V vocabulary.
 """
@@ -122,7 +122,8 @@ class MultiHeadAttention(nn.Module):
 class MultiHeadAttn(nn.Module):
     """The same function with all heads at once: (B, T, C) -> (B, T, C).
 
-    The matrices of the heads lie side by side in one, and H becomes a dimension of the tensors.
+    The matrices of the heads lie side by side in one, and H becomes a dimension of the tensors. A cache
+    (2, B, H, block_size, D) has the keys and values of the `past` positions before x.
     """
 
     def __init__(self, num_heads, n_embd, block_size, dropout):
@@ -187,7 +188,7 @@ class Block(nn.Module):
         self.ln1 = nn.LayerNorm(n_embd)
         self.ln2 = nn.LayerNorm(n_embd)
 
-    def forward(self, x, *cache):
+    def forward(self, x, *cache):  # when writing: the cache and past of MultiHeadAttn
         x = x + self.sa(self.ln1(x), *cache)
         x = x + self.ffwd(self.ln2(x))
         return x
@@ -530,6 +531,7 @@ def configure(argv):
         parser.add_argument(f'--{name}', default=argparse.SUPPRESS, help=explained, **kind)
     parser.error = lambda message: parser.exit(2, f'bigramv2.py: {message}; python bigramv2.py --help lists all\n')
     given = vars(parser.parse_args(argv))
+    sys.stdout.reconfigure(errors='replace')  # a terminal may lack some of the text's characters
     globals().update(given)
     check_hyperparameters()
     if device == 'cuda':
@@ -606,7 +608,6 @@ def write_text(model, vocab):
     """Print the prompt and what the model makes of it, each character as it is drawn."""
     model.eval()
     torch.manual_seed(seed)
-    sys.stdout.reconfigure(errors='replace')
     idx = encode(prompt, vocab)
     print(prompt, end='')
     for token in islice(model.stream(idx, temperature, top_k), max_new_tokens):
@@ -645,14 +646,17 @@ def load(name, given, fixed):
         saved = torch.load(path, map_location='cpu', weights_only=True)  # runs no code from the file
         before = {name: saved['hyperparameters'][name] for name in fixed}
         saved['vocab'].encode(), saved['weights'].keys()
+        if name == 'checkpoint.pt':
+            before['max_iters'] = given.get('max_iters', saved['hyperparameters']['max_iters'])
+            whole_batch = saved['hyperparameters']['batch_size'] * saved['world_size']
     except FileNotFoundError:
         fail(f'{path} does not exist: train first, with python bigramv2.py')
     except Exception:  # broken in whatever way
         fail(f'{path} is damaged or not a file of this program; train again, with python bigramv2.py')
-    if 'max_iters' not in given and name == 'checkpoint.pt':
-        before['max_iters'] = saved['hyperparameters']['max_iters']
-    if 'batch_size' in before:  # of each process, and there may be more or fewer now
-        before['batch_size'] = before['batch_size'] * saved['world_size'] // world_size
+    if name == 'checkpoint.pt':  # batch_size is that of each process, and there may be more or fewer now
+        if whole_batch % world_size:
+            fail(f'{world_size} processes cannot share the batch of {whole_batch} in {path}: take a divisor of it')
+        before['batch_size'] = whole_batch // world_size
     for name, value in before.items():
         if given.get(name, value) != value:
             fail(f'{name} = {given[name]!r} contradicts {path}, which has {value!r}; leave it out')
