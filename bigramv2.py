@@ -200,14 +200,16 @@ class GPT(nn.Module):
     def __init__(self, vocab_size):
         super().__init__()
         self.token_embedding = nn.Embedding(vocab_size, n_embd)
-        self.position_embedding = nn.Embedding(block_size, n_embd)
+        # Positions start as waves of many lengths (the same paper, section 3.5), near ones alike, and are learnt on.
+        angle = torch.arange(block_size)[:, None] * 10000 ** (-torch.arange(0, n_embd, 2) / n_embd)   # (T, C / 2)
+        waves = torch.cat((angle.sin(), angle.cos()), dim=-1)[:, :n_embd]                             # (T, C)
+        self.position_embedding = nn.Embedding.from_pretrained(waves, freeze=False)
         self.blocks = nn.ModuleList(Block(n_embd, num_heads) for _ in range(num_layers))
         self.ln = nn.LayerNorm(n_embd)
         self.head = nn.Linear(n_embd, vocab_size)
 
         # A block starts by adding nothing, and the head by favouring nobody: learning begins at loss ln(V).
         nn.init.normal_(self.token_embedding.weight, std=0.5)
-        nn.init.normal_(self.position_embedding.weight, std=0.2)
         for last in (self.head, *(b.sa.proj for b in self.blocks), *(b.ffwd.net[2] for b in self.blocks)):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)

@@ -30,6 +30,10 @@ def no_positions(model):
     model.position_embedding.weight.requires_grad_(False)
 
 
+def random_positions(model):
+    nn.init.normal_(model.position_embedding.weight, std=0.2)  # better than 0.5
+
+
 def no_residual(model):
     for block in model.blocks:
         for last in (block.sa.proj, block.ffwd.net[2]):
@@ -71,12 +75,13 @@ PARTS = {  # what is missing: how to take it out, and hyperparameters that go wi
     'no causal mask': (no_causal_mask, {}),
     'no division by root of D': (no_scaling, {}),
     'no positional embedding': (no_positions, {}),
+    'positions that start at random': (random_positions, {}),
     'no residual connection': (no_residual, {}),
     'no LayerNorm': (no_layernorm, {}),
     'one head': (None, {'num_heads': 1}),
     'no feed-forward': (no_feed_forward, {}),
     'no output projection': (no_projection, {}),
-    'AdamW in place of Muon': (adamw_alone, {'learning_rate': 0.003}),
+    **{f'AdamW at {rate} in place of Muon': (adamw_alone, {'learning_rate': rate}) for rate in (0.001, 0.003, 0.01)},
     'constant learning rate': (constant_rate, {}),
 }
 

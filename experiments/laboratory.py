@@ -1,8 +1,8 @@
-"""The whole laboratory, about 25 minutes on two cores: python experiments/laboratory.py
+"""The whole laboratory, about an hour on two cores: python experiments/laboratory.py
 
 Runs every experiment whose result is not in results/ yet, one after another, then draws the pictures and
-fills in the README's tables. Stop it at any time; the same command goes on. To measure all anew, delete
-results/*.csv first.
+fills in the README's tables. Stop it at any time; the same command goes on. To measure something anew, delete
+its CSV file first.
 """
 import subprocess
 import sys
