@@ -372,6 +372,11 @@ SIZES = ('block_size', 'n_embd', 'num_heads', 'num_layers')       # what gives t
 FREE = ('max_iters', 'device', 'compile', 'resume', 'prompt', 'max_new_tokens', 'temperature', 'top_k', 'kv_cache',
         'sample_only', 'out_dir')                                 # what may change when a run goes on
 
+# what a saved file has, and of what kind
+PARTS = {'model.pt': {'weights': dict, 'vocab': str, 'step': int, 'best': float, 'hyperparameters': dict}}
+PARTS['checkpoint.pt'] = PARTS['model.pt'] | {
+    'optimizers': list, 'history': list, 'seconds': float, 'world_size': int, 'random': list}
+
 
 def main():
     given = configure(sys.argv[1:])
@@ -647,7 +652,8 @@ def load(name, given, fixed):
             raise zipfile.BadZipFile
         saved = torch.load(path, map_location='cpu', weights_only=True)  # runs no code from the file
         before = {name: saved['hyperparameters'][name] for name in fixed}
-        saved['vocab'].encode(), saved['weights'].keys()
+        if not all(isinstance(saved[part], kind) for part, kind in PARTS[name].items()):
+            raise TypeError
         if name == 'checkpoint.pt':
             before['max_iters'] = given.get('max_iters', saved['hyperparameters']['max_iters'])
             whole_batch = saved['hyperparameters']['batch_size'] * saved['world_size']

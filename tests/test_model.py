@@ -41,6 +41,18 @@ def test_learning_starts_at_the_loss_of_a_blind_guess(script):
         assert abs(loss.item() - math.log(V)) < 1e-5
 
 
+@pytest.mark.parametrize('channels', [32, 31])
+def test_positions_start_as_the_waves_of_the_paper(channels, monkeypatch):
+    monkeypatch.setattr(bigramv2, 'n_embd', channels)
+    monkeypatch.setattr(bigramv2, 'num_heads', 1)
+    positions = bigramv2.GPT(V).position_embedding.weight
+    assert positions.shape == (16, channels) and positions.requires_grad
+    for t in range(16):
+        angles = [t / 10000 ** (2 * i / channels) for i in range(16)]
+        waves = torch.tensor([math.sin(a) for a in angles] + [math.cos(a) for a in angles])[:channels]
+        torch.testing.assert_close(positions[t], waves, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize('attention', ['MultiHeadAttn', 'MultiHeadAttention'])
 def test_one_batch_can_be_learnt_by_heart(attention, monkeypatch):
     if attention == 'MultiHeadAttention':

@@ -193,6 +193,23 @@ def test_resume_without_a_checkpoint_or_on_another_text_is_refused(folder):
     assert result.returncode == 1 and 'out/checkpoint.pt does not exist' in result.stderr
 
 
+@pytest.mark.parametrize('part, junk', [(part, junk) for part in bigramv2.PARTS['checkpoint.pt']
+                                        for junk in (None, b'junk')])
+def test_a_checkpoint_that_lacks_a_part_is_refused_in_one_line(folder, monkeypatch, part, junk):
+    saved = torch.load('out/checkpoint.pt', weights_only=True)
+    torch.save(saved | {part: junk} if junk else {name: saved[name] for name in saved if name != part},
+               'out/checkpoint.pt')
+    monkeypatch.setattr(sys, 'argv', ['bigramv2.py', '--resume', '--max_iters', '40'])
+    with pytest.raises(SystemExit, match=r'^bigramv2.py: out/checkpoint.pt is damaged.*train again'):
+        bigramv2.main()
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(bigramv2, 'world_size', 3)
+    with pytest.raises(SystemExit, match='3 processes cannot share the batch of 4 in out/checkpoint.pt'):
+        bigramv2.load('checkpoint.pt', {}, ['batch_size'])
+
+
 def test_a_new_run_keeps_the_old_one_aside_and_never_drops_the_best(folder, capsys, monkeypatch):
     monkeypatch.setattr(bigramv2, 'out_dir', 'out')
 
