@@ -4,7 +4,7 @@ The second chapter after bigram.py: all heads of an attention layer at once, an 
 faster, and text that is written as fast as it can be read. Read it from top to bottom; the ruler
 "plumbing" is where the ideas end.
 
-Shapes: B batch, T time, C channels (n_embd), H heads, D head size (C / H), V vocabulary.
+Shapes: B batch, T time, C channels (n_embd), H heads, D head size (C / H), S positions looked at, V vocabulary.
 """
 import argparse
 import io

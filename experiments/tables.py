@@ -1,7 +1,9 @@
 """Put the results into the README's tables: python experiments/tables.py
 
-A table stands between <!-- table NAME --> and <!-- end -->; tests/test_readme.py holds each to its CSV file.
+A table stands between <!-- table NAME --> and <!-- end -->, and a link such as [`Head`, lines 54 to 72 of bigram.py]()
+says where an idea stands; tests/test_readme.py holds each table to its CSV file and each link to the code.
 """
+import ast
 import re
 from statistics import mean
 
@@ -94,8 +96,18 @@ def settings():
 TABLES = [settings, hyperparameters, ablations, heads, looks, completions, benchmark, nanogpt]
 
 
+def link(match):
+    """Where a class or function, or a method as in GPT.stream, stands in its file."""
+    name, file = match.groups()
+    node = ast.parse((ROOT / file).read_text(encoding='utf-8'))
+    for part in name.split('.'):
+        node = next(inner for inner in node.body if getattr(inner, 'name', None) == part)
+    return f'[`{name}`, lines {node.lineno} to {node.end_lineno} of {file}]({file}#L{node.lineno}-L{node.end_lineno})'
+
+
 def filled(text):
-    """The README with every table as the results have it."""
+    """The README with every table as the results have it, and every link as the code has it."""
+    text = re.sub(r'\[`([\w.]+)`, lines \d+ to \d+ of (\w+\.py)\]\(.*?\)', link, text)
     for make in TABLES:
         start, end = f'<!-- table {make.__name__} -->\n', '<!-- end -->'
         if start in text:

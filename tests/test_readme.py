@@ -59,6 +59,13 @@ def test_every_link_to_a_section_has_one():
     assert set(re.findall(r'\]\(#([^)]+)\)', README)) <= titles
 
 
+@pytest.mark.parametrize('script', ['bigram.py', 'bigramv2.py'])
+def test_every_idea_in_the_code_is_explained(script):
+    ideas = re.findall(r'^(?:class|def) (\w+)', SOURCES[script].split('- plumbing')[0], re.M)
+    assert len(ideas) > 8
+    assert [idea for idea in ideas if f'`{idea}`' not in README] == []
+
+
 def test_the_table_of_hyperparameters_has_every_one_with_its_default():
     rows = dict(re.findall(r'^\| `(\w+)` \| `(.+?)` \| [^|]+ \|$', README.split('<!-- table settings -->')[1], re.M))
     lines = re.findall(r'^(\w+) = (.+?)  # ', SOURCES['bigramv2.py'].split('# ----')[0], re.M)
@@ -67,7 +74,7 @@ def test_the_table_of_hyperparameters_has_every_one_with_its_default():
         assert name == 'device' or rows[name] == value.strip()
 
 
-def test_every_table_of_results_is_that_of_its_file(monkeypatch):
+def test_every_table_of_results_is_that_of_its_file_and_every_link_has_its_lines(monkeypatch):
     monkeypatch.chdir(ROOT)
     from tables import TABLES, filled
     assert filled(README) == README
