@@ -112,11 +112,13 @@ def append_table(name, rows):
 
 
 def positions(model):
-    weight = F.normalize(model.position_embedding.weight.detach(), dim=-1)  # (T, C)
-    figure, axis = plt.subplots(figsize=(4.2, 3.4))
-    image = axis.imshow(weight @ weight.T, cmap='RdBu', vmin=-1, vmax=1)
-    axis.set(xlabel='position', ylabel='position')
-    figure.colorbar(image, label='cosine similarity')
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), sharey=True)
+    for axis, title, gpt in zip(axes, ('at the start', 'learnt'), (bigramv2.GPT(1), model)):
+        weight = F.normalize(gpt.position_embedding.weight.detach(), dim=-1)  # (T, C)
+        image = axis.imshow(weight @ weight.T, cmap='Blues', vmin=0, vmax=1)
+        axis.set(title=title, xlabel='position')
+    axes[0].set_ylabel('position')
+    figure.colorbar(image, ax=axes, label='cosine similarity')
     save(figure, 'positions.png')
 
 
