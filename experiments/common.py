@@ -14,6 +14,9 @@ os.chdir(ROOT)  # tokens/ and out/ are there
 
 import bigramv2  # noqa: E402
 
+# Ctrl-C ends a script without a traceback
+sys.excepthook = lambda kind, *rest: None if kind is KeyboardInterrupt else sys.__excepthook__(kind, *rest)
+
 BUDGET = dict(max_iters=800, eval_interval=800)  # so that all 70 trainings fit into an hour
 PROMPT = 'ROMEO:\n'
 

@@ -11,9 +11,12 @@ import time
 from common import ROOT
 
 start = time.time()
-for script in ('prepare', 'experiments/hyperparameters', 'experiments/ablations', 'experiments/heads',
-               'experiments/pictures', 'experiments/tables'):
-    print(f'{script}.py, after {(time.time() - start) / 60:.0f} min', flush=True)
-    if subprocess.run([sys.executable, f'{script}.py'], cwd=ROOT).returncode:
-        sys.exit(f'{script}.py stopped; the same command goes on from here')
+try:
+    for script in ('prepare', 'experiments/hyperparameters', 'experiments/ablations', 'experiments/heads',
+                   'experiments/pictures', 'experiments/tables'):
+        print(f'{script}.py, after {(time.time() - start) / 60:.0f} min', flush=True)
+        if subprocess.run([sys.executable, f'{script}.py'], cwd=ROOT).returncode:
+            sys.exit(f'{script}.py stopped; the same command goes on from here')
+except KeyboardInterrupt:
+    sys.exit('Stopped; the same command goes on from here')
 print(f'All is in experiments/results, after {(time.time() - start) / 60:.0f} min')
