@@ -200,7 +200,7 @@ class GPT(nn.Module):
     def __init__(self, vocab_size):
         super().__init__()
         self.token_embedding = nn.Embedding(vocab_size, n_embd)
-        # Positions start as waves of many lengths (the same paper, section 3.5), near ones alike, and are learnt on.
+        # Positions start as waves of many lengths, near ones alike (Vaswani et al. 2017, section 3.5).
         angle = torch.arange(block_size)[:, None] * 10000 ** (-torch.arange(0, n_embd, 2) / n_embd)   # (T, C / 2)
         waves = torch.cat((angle.sin(), angle.cos()), dim=-1)[:, :n_embd]                             # (T, C)
         self.position_embedding = nn.Embedding.from_pretrained(waves, freeze=False)
@@ -556,7 +556,7 @@ def check_hyperparameters():
             fail(f'{name} = {globals()[name]!r} must be a whole number from {least} up')
     for name, least, most in (('dropout', 0, 0.99), ('learning_rate', 0, 1e3), ('adamw_learning_rate', 0, 1e3),
                               ('weight_decay', 0, 1e3), ('grad_clip', 0, math.inf), ('temperature', 0, 1e6)):
-        if not least <= globals()[name] <= most:
+        if type(globals()[name]) not in (int, float) or not least <= globals()[name] <= most:
             fail(f'{name} = {globals()[name]!r} must lie between {least} and {most}')
     if n_embd % num_heads:
         fail(f'n_embd = {n_embd} must be divisible by num_heads = {num_heads}: each head gets an equal share')
@@ -657,14 +657,15 @@ def load(name, given, fixed):
         if name == 'checkpoint.pt':
             before['max_iters'] = given.get('max_iters', saved['hyperparameters']['max_iters'])
             whole_batch = saved['hyperparameters']['batch_size'] * saved['world_size']
+            share, left = divmod(whole_batch, world_size)  # there may be more processes now, or fewer
     except FileNotFoundError:
         fail(f'{path} does not exist: train first, with python bigramv2.py')
     except Exception:  # broken in whatever way
         fail(f'{path} is damaged or not a file of this program; train again, with python bigramv2.py')
-    if name == 'checkpoint.pt':  # batch_size is that of each process, and there may be more or fewer now
-        if whole_batch % world_size:
+    if name == 'checkpoint.pt':
+        if left:
             fail(f'{world_size} processes cannot share the batch of {whole_batch} in {path}: take a divisor of it')
-        before['batch_size'] = whole_batch // world_size
+        before['batch_size'] = share
     for name, value in before.items():
         if given.get(name, value) != value:
             fail(f'{name} = {given[name]!r} contradicts {path}, which has {value!r}; leave it out')

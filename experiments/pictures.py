@@ -3,7 +3,6 @@
 Trains bigram.py and bigramv2.py as they are, unless results/ has their curves and experiments/out the model,
 and draws everything that the README shows.
 """
-import csv
 import re
 import subprocess
 import sys
@@ -87,9 +86,10 @@ def attention_maps(model, vocab):
                 set_ticks(range(len(VERSE)), show(VERSE), fontsize=7, family='monospace')
     figure.tight_layout()
     save(figure, 'attention.png')
-    append_table('heads_look.csv', [
-        {'block': layer + 1, 'head': head + 1, **looks(weights[head])}
-        for layer, weights in enumerate(seen) for head in range(heads)])
+    (RESULTS / 'heads_look.csv').unlink(missing_ok=True)
+    for layer, weights in enumerate(seen):
+        for head in range(heads):
+            append('heads_look.csv', {'block': layer + 1, 'head': head + 1, **looks(weights[head])})
 
 
 def looks(weights):
@@ -102,13 +102,6 @@ def looks(weights):
               'the same character': (weights * same).sum(-1).mean(),
               'spaces and line ends': weights[:, ends].sum(-1).mean()}
     return {name: f'{100 * share:.0f}' for name, share in shares.items()}
-
-
-def append_table(name, rows):
-    with open(RESULTS / name, 'w', encoding='utf-8', newline='') as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator='\n')
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def positions(model):

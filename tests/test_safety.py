@@ -204,6 +204,16 @@ def test_a_checkpoint_that_lacks_a_part_is_refused_in_one_line(folder, monkeypat
         bigramv2.main()
 
 
+@pytest.mark.parametrize('name', sorted(bigramv2.COMMENTS.keys() - bigramv2.FREE - {'fused_attention'}))
+def test_a_checkpoint_with_junk_for_a_hyperparameter_is_refused_in_one_line(folder, monkeypatch, name):
+    saved = torch.load('out/checkpoint.pt', weights_only=True)
+    saved['hyperparameters'][name] = 'junk'
+    torch.save(saved, 'out/checkpoint.pt')
+    monkeypatch.setattr(sys, 'argv', ['bigramv2.py', '--resume', '--max_iters', '40'])
+    with pytest.raises(SystemExit, match=rf"^bigramv2.py: ({name} = 'junk' must .+|out/checkpoint.pt is damaged.+)$"):
+        bigramv2.main()
+
+
 def test_a_batch_that_the_processes_cannot_share_is_refused(folder, monkeypatch):
     monkeypatch.setattr(bigramv2, 'world_size', 3)
     with pytest.raises(SystemExit, match='3 processes cannot share the batch of 4 in out/checkpoint.pt'):
