@@ -1,52 +1,65 @@
-"""A GPT in one short file, the first version: one module for each attention head.
+"""A GPT in one short file, to be read from the top: python bigram.py
 
-It began life as a bigram model, a table that guesses the next character from the last one alone, and
-kept the name while it grew heads, blocks and a memory of block_size characters. bigramv2.py is the
-second chapter: the same model with all heads computed at once, trained to learn much faster.
+Chapter one begins with a table that counts which character follows which. (A bigram is a pair of characters.)
+Then comes the Transformer, which looks further back. Each of its attention heads is a module of its own.
+Chapter two, bigramv2.py, computes all heads at once and learns faster.
 
-Shapes: B batch, T time, C channels (n_embd), D head size, V vocabulary.
+Shapes: B batch, T time (positions), C channels (n_embd), D head size (C / num_heads), V vocabulary.
 """
 import sys
 import time
+from collections import Counter
+from itertools import pairwise
 
 import torch
 import torch.nn as nn
 from torch.nn import functional as F
 
-batch_size = 16       # B: how many pieces of text a step learns from
+batch_size = 16       # B: pieces of text in a training step
 block_size = 64       # T: how many characters back the model can look
 max_iters = 4500      # training steps
 eval_interval = 500   # steps between two looks at the loss
 eval_iters = 40       # batches that a look averages over
-learning_rate = 2e-3  # AdamW's
+learning_rate = 2e-3  # size of AdamW's steps
 n_embd = 96           # C: channels, the width of the model
 num_heads = 4         # attention heads in a block, each of size D = C / num_heads
 num_layers = 3        # blocks
-dropout = 0.0         # share of activations zeroed in training, against overfitting
-seed = 1337
+dropout = 0.0         # share of activations set to 0 in training, against overfitting
+seed = 1337           # same seed, same machine: same result
 device = 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
-# Data: the text is one long row of numbers, and a batch is B pieces cut from it.
+# Data: the text becomes one long row of numbers, and a batch is B pieces cut from it.
 
 def read(path):
-    """Return a text's vocabulary (its distinct characters, sorted) and the text as tokens (N,)."""
+    """Return the vocabulary of a text (its different characters, sorted) and the text as tokens (N,)."""
     try:
         with open(path, encoding='utf-8') as file:
             text = file.read()
     except (OSError, UnicodeDecodeError) as e:
         sys.exit(f'bigram.py: cannot read {path} as UTF-8 text: {e}')
     vocab = sorted(set(text))
-    stoi = {character: i for i, character in enumerate(vocab)}
-    return vocab, torch.tensor([stoi[character] for character in text], dtype=torch.long)
+    token_of = {character: token for token, character in enumerate(vocab)}
+    return vocab, torch.tensor([token_of[character] for character in text], dtype=torch.long)
 
 
 def get_batch(data):
-    """Return inputs (B, T) and targets (B, T): at each position, the character that comes next."""
-    ix = torch.randint(len(data) - block_size, (batch_size,))
-    x = torch.stack([data[i:i + block_size] for i in ix])
-    y = torch.stack([data[i + 1:i + block_size + 1] for i in ix])
+    """Cut B random pieces out of data (N,). Return inputs (B, T), and targets (B, T): the token that comes next."""
+    starts = torch.randint(len(data) - block_size, (batch_size,))       # (B,)
+    x = torch.stack([data[i:i + block_size] for i in starts])           # (B, T)
+    y = torch.stack([data[i + 1:i + block_size + 1] for i in starts])   # (B, T), one place further on
     return x.to(device), y.to(device)
+
+
+# Counting pairs: the simplest model. It sees one character and nothing before it.
+
+def count_pairs(data, vocab_size):
+    """Count which token follows which in data (N,). Return logits (V, V): row a is for the token that follows a."""
+    counts = torch.ones(vocab_size, vocab_size)       # start at 1, so that no pair is impossible
+    for (a, b), n in Counter(pairwise(data.tolist())).items():
+        counts[a, b] += n
+    probs = counts / counts.sum(dim=1, keepdim=True)  # (V, V) / (V, 1) -> (V, V), each row sums to 1
+    return probs.log()                                # logits: the softmax turns them back into probs
 
 
 # Attention (Vaswani et al. 2017, "Attention is all you need", section 3.2)
@@ -59,6 +72,7 @@ class Head(nn.Module):
         self.key = nn.Linear(n_embd, head_size, bias=False)
         self.query = nn.Linear(n_embd, head_size, bias=False)
         self.value = nn.Linear(n_embd, head_size, bias=False)
+        # A buffer goes to the GPU with the model, but it is not a weight: training never changes it.
         self.register_buffer('tril', torch.tril(torch.ones(block_size, block_size, dtype=torch.bool)), persistent=False)
         self.dropout = nn.Dropout(dropout)
 
@@ -73,7 +87,7 @@ class Head(nn.Module):
 
 
 class MultiHeadAttention(nn.Module):
-    """Heads side by side, each a module of its own: (B, T, C) -> (B, T, C)."""
+    """Several heads side by side, each a module of its own: (B, T, C) -> (B, T, C)."""
 
     def __init__(self, num_heads, head_size):
         super().__init__()
@@ -83,29 +97,27 @@ class MultiHeadAttention(nn.Module):
 
     def forward(self, x):
         out = torch.cat([head(x) for head in self.heads], dim=-1)  # num_heads times (B, T, D) -> (B, T, C)
-        return self.dropout(self.proj(out))
+        return self.dropout(self.proj(out))                        # (B, T, C)
 
 
 # The model
 
 class FeedForward(nn.Module):
-    """Each position thinks for itself about what it has gathered: (B, T, C) -> (B, T, C)."""
+    """A small network that works on each position by itself: (B, T, C) -> (B, T, C)."""
 
     def __init__(self, n_embd):
         super().__init__()
-        self.net = nn.Sequential(
-            nn.Linear(n_embd, 4 * n_embd),  # (B, T, 4C)
-            nn.ReLU(),
-            nn.Linear(4 * n_embd, n_embd),  # (B, T, C)
-            nn.Dropout(dropout),
-        )
+        self.fc = nn.Linear(n_embd, 4 * n_embd)
+        self.proj = nn.Linear(4 * n_embd, n_embd)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x):
-        return self.net(x)
+        x = F.relu(self.fc(x))                                     # (B, T, 4C)
+        return self.dropout(self.proj(x))                          # (B, T, C)
 
 
 class Block(nn.Module):
-    """Communication, then computation, each added to what was there: (B, T, C) -> (B, T, C)."""
+    """Attention, then feed-forward. Each adds its output to the stream x: (B, T, C) -> (B, T, C)."""
 
     def __init__(self, n_embd, num_heads):
         super().__init__()
@@ -121,7 +133,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """Tokens in, a guess at each next token out: (B, T) -> (B, T, V)."""
+    """Predicts the next token at each position: tokens (B, T) -> logits (B, T, V)."""
 
     def __init__(self, vocab_size):
         super().__init__()
@@ -132,22 +144,23 @@ class GPT(nn.Module):
         self.head = nn.Linear(n_embd, vocab_size)
 
     def forward(self, idx, targets=None):
-        T = idx.shape[1]
-        x = self.token_embedding(idx)                                            # (B, T, C): what
-        x = x + self.position_embedding(torch.arange(T, device=idx.device))      # + (T, C): where
-        x = self.blocks(x)
-        logits = self.head(self.ln(x))                                           # (B, T, V)
+        positions = torch.arange(idx.shape[1], device=idx.device)           # (T,): 0, 1, 2, ...
+        x = self.token_embedding(idx) + self.position_embedding(positions)  # (B, T, C) + (T, C) -> (B, T, C)
+        x = self.blocks(x)                                                  # (B, T, C)
+        logits = self.head(self.ln(x))                                      # (B, T, V)
         if targets is None:
             return logits, None
-        return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())  # (B*T, V), (B*T,) -> ()
+        # Each position of each text is one classification into V classes, so lay all B * T of them in one row.
+        return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())  # (B * T, V), (B * T,) -> ()
 
     @torch.no_grad()
     def generate(self, idx, max_new_tokens):
-        """Continue idx (B, T) by max_new_tokens, each drawn from the model's own guess."""
+        """Continue the tokens idx (B, T): (B, T + max_new_tokens)."""
         for _ in range(max_new_tokens):
-            logits, _ = self(idx[:, -block_size:])
-            probs = F.softmax(logits[:, -1], dim=-1)  # (B, V), of the last position
-            idx = torch.cat((idx, torch.multinomial(probs, num_samples=1)), dim=1)  # (B, T + 1)
+            logits, _ = self(idx[:, -block_size:])         # (B, T, V), from the last block_size tokens
+            probs = F.softmax(logits[:, -1], dim=-1)       # (B, V), of the last position
+            new = torch.multinomial(probs, num_samples=1)  # (B, 1), drawn with these probabilities
+            idx = torch.cat((idx, new), dim=1)             # (B, T + 1)
         return idx
 
 
@@ -155,23 +168,38 @@ class GPT(nn.Module):
 
 @torch.no_grad()
 def estimate_loss(model, data):
-    """Mean loss over eval_iters batches, dropout off."""
+    """Mean loss over eval_iters random batches, without dropout."""
     model.eval()
-    loss = torch.stack([model(*get_batch(data))[1] for _ in range(eval_iters)]).mean()
+    losses = []
+    for _ in range(eval_iters):
+        x, y = get_batch(data)      # (B, T) each
+        logits, loss = model(x, y)  # (B, T, V), ()
+        losses.append(loss.item())
     model.train()
-    return loss.item()
+    return sum(losses) / eval_iters
 
 
 def main():
+    sys.stdout.reconfigure(errors='replace')  # a terminal may lack some of the text's characters
     torch.manual_seed(seed)
     vocab, tokens = read('input.txt')
     n = int(0.9 * len(tokens))
     train_data, val_data = tokens[:n], tokens[n:]
     if len(val_data) <= block_size:
         sys.exit(f'bigram.py: input.txt is too short: a tenth of it must exceed block_size = {block_size} characters')
+
+    table = count_pairs(train_data, len(vocab))
+    loss = F.cross_entropy(table[val_data[:-1]], val_data[1:])  # (N - 1, V), (N - 1,) -> ()
+    line = [0]  # token 0 is the first of the vocabulary: in this text the line end
+    for _ in range(80):
+        probs = F.softmax(table[line[-1]], dim=-1)  # (V,), the row of the last token
+        line.append(torch.multinomial(probs, num_samples=1).item())
+    print(f'Counting pairs: val {loss:.4f}. The table writes:')
+    print(''.join(vocab[token] for token in line[1:]).replace('\n', ' / '))
+
     model = GPT(len(vocab)).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
-
+    print(f'The Transformer, with {sum(p.numel() for p in model.parameters()):,} parameters on {device}:', flush=True)
     start = time.time()
     for step in range(max_iters + 1):
         if step % eval_interval == 0 or step == max_iters:
@@ -179,15 +207,28 @@ def main():
             print(f'step {step:5}: train {train_loss:.4f}, val {val_loss:.4f}, {time.time() - start:.0f} s', flush=True)
         if step == max_iters:
             break
-        logits, loss = model(*get_batch(train_data))
+        x, y = get_batch(train_data)  # (B, T) each
+        logits, loss = model(x, y)    # (B, T, V), ()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
     model.eval()
-    first = torch.zeros((1, 1), dtype=torch.long, device=device)
-    print(''.join(vocab[i] for i in model.generate(first, max_new_tokens=500)[0]))
+    first = torch.zeros((1, 1), dtype=torch.long, device=device)  # (B, T) = (1, 1): token 0, the line end again
+    text = model.generate(first, max_new_tokens=500)[0, 1:]  # (1, 501) -> (500,)
+    print('It writes:\n' + ''.join(vocab[token] for token in text))
+    print('Next: python prepare.py, then python bigramv2.py')
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print('bigram.py: stopped', file=sys.stderr)
+        sys.exit(130)
+
+# What `uv run bigram.py` installs:
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["torch>=2.9,<2.14", "numpy>=1.26,<3"]
+# ///
