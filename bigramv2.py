@@ -14,7 +14,7 @@ import torch
 import torch.nn as nn
 from torch.nn import functional as F
 
-# Hyperparameters. Edit them here, or set them for one run: python bigramv2.py --n_embd 192
+# Hyperparameters: numbers, text, True or False. Edit them here, or set them for one run, as with --n_embd 192
 
 block_size = 128             # T: how many characters back the model can look
 n_embd = 128                 # C: channels, the width of the residual stream
@@ -23,14 +23,14 @@ num_layers = 3               # blocks
 dropout = 0.0                # share of activations set to 0 in training, against overfitting
 batch_size = 12              # B: windows of text in a training step
 max_iters = 2000             # training steps
-eval_interval = 200          # steps between two looks at the loss; each look also saves the run
-eval_windows = 100           # windows of T characters that a look averages over, in each split
+eval_interval = 200          # steps between two measurements of the loss; each also saves the run
+eval_windows = 100           # windows of T characters in such a measurement, from each split
 learning_rate = 0.025        # of Muon, for the matrices inside the blocks
 adamw_learning_rate = 0.008  # of AdamW, for all other parameters
 warmup_iters = 10            # steps in which the learning rates rise to these values; then they fall to 0
 weight_decay = 0.0           # how strongly Muon pulls its matrices towards 0, against overfitting
-grad_clip = 1.0              # longer gradients are shortened to this length
-seed = 1337                  # same seed, same machine: same result
+grad_clip = 1.0              # longer gradients are shortened to this length; 0: never
+seed = 1337                  # same seed, same machine: same result (on a CPU)
 HYPERPARAMETERS = {name: value for name, value in globals().items()  # they are saved with the model
                    if type(value) in (bool, int, float, str) and name[0] != '_'}
 
@@ -50,7 +50,7 @@ out_dir = 'out'              # the folder for loss.csv, model.pt and checkpoint.
 OPTIONS = {name: value for name, value in globals().items()
            if type(value) in (bool, int, float, str) and name[0] != '_' and name not in HYPERPARAMETERS}
 
-# One process does all the work, unless torchrun starts several. The rank is the number of this one.
+# torchrun may start several processes. world_size says how many there are, and rank which one this is.
 torchrun = 'TORCHELASTIC_RUN_ID' in os.environ
 rank = int(os.environ['RANK']) if torchrun else 0
 world_size = int(os.environ['WORLD_SIZE']) if torchrun else 1
@@ -60,7 +60,7 @@ world_size = int(os.environ['WORLD_SIZE']) if torchrun else 1
 
 def encode(text, vocab):
     """Turn text into tokens (1, T): the token of a character is its place in vocab, a string."""
-    return torch.tensor([[vocab.index(character) for character in text]], device=device)
+    return torch.tensor([[vocab.index(character) for character in text]], dtype=torch.long, device=device)
 
 
 def decode(tokens, vocab):
@@ -81,11 +81,11 @@ def windows(data, starts):
 def get_batch(data, step):
     """The batch of a step: inputs (B, T) and targets (B, T), cut out of data (N,). Several processes share it.
 
-    The places depend only on the seed and the step, so a resumed run takes the same ones. Steps as long as the golden
-    ratio of the text never come back to the same place, so the windows cover the text more evenly than random ones.
+    Each window begins 0.618 of the text (the golden ratio) after the one before, in a circle. Such places cover the
+    text more evenly than random ones. They depend only on the seed and the step, so a resumed run takes the same ones.
     """
-    k = step * batch_size + np.arange(batch_size)                        # (B,): number of the window since step 0
-    places = (np.random.default_rng(seed).random() + k * 0.6180339887498949) % 1   # (B,), from 0 to 1
+    window = step * batch_size + np.arange(batch_size)                   # (B,): its number, counted from step 0
+    places = (np.random.default_rng(seed).random() + window * 0.6180339887498949) % 1   # (B,), from 0 to 1
     starts = (places * (len(data) - block_size)).astype(np.int64)        # (B,)
     return windows(data, starts[rank::world_size])
 
@@ -131,8 +131,9 @@ class MultiHeadAttention(nn.Module):
 class MultiHeadAttn(nn.Module):
     """The same function with all heads at once: (B, T, C) -> (B, T, C).
 
-    One matrix holds the matrices of all heads, and H becomes a dimension of the tensors.
-    Only writing uses a cache (2, B, H, block_size, D): it holds the keys and values of `past` earlier positions.
+    One matrix holds the matrices of all heads, and H becomes a dimension of the tensors. In training there is no cache
+    and past is 0: skip them until `GPT.write_with_cache`. The cache (2, B, H, block_size, D) holds the keys and values
+    of `past` earlier positions, and x is then one new position.
     """
 
     def __init__(self, num_heads, n_embd, block_size, dropout):
@@ -194,7 +195,7 @@ class Block(nn.Module):
         self.ln1 = nn.LayerNorm(n_embd)
         self.ln2 = nn.LayerNorm(n_embd)
 
-    def forward(self, x, *cache):  # only when writing: cache and past for MultiHeadAttn
+    def forward(self, x, *cache):  # when writing: cache and past, which go to MultiHeadAttn
         x = x + self.sa(self.ln1(x), *cache)
         x = x + self.ffwd(self.ln2(x))
         return x
@@ -214,8 +215,8 @@ class GPT(nn.Module):
         self.ln = nn.LayerNorm(n_embd)
         self.head = nn.Linear(n_embd, vocab_size)
 
+        nn.init.normal_(self.token_embedding.weight, std=0.5)  # about the size of the waves
         # Each block starts by adding zero, and the head by giving all characters the same score: the loss is ln(V).
-        nn.init.normal_(self.token_embedding.weight, std=0.5)
         for last in (self.head, *(b.sa.proj for b in self.blocks), *(b.ffwd.proj for b in self.blocks)):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
@@ -239,11 +240,11 @@ class GPT(nn.Module):
     @staticmethod
     def draw(logits, temperature=1.0, top_k=0):
         """Draw a token (B, 1) from the softmax of the logits (B, V), divided by the temperature."""
+        if temperature < 1e-9:  # as good as 0: the likeliest
+            return logits.argmax(dim=-1, keepdim=True)                               # (B, 1)
         if top_k:  # of equal logits the first ones count as larger, so exactly k are left
             order = logits.sort(dim=-1, descending=True, stable=True).indices        # (B, V)
             logits = logits.scatter(1, order[:, top_k:], float('-inf'))
-        if temperature < 1e-9:  # as good as 0
-            return logits.argmax(dim=-1, keepdim=True)                               # (B, 1)
         logits = logits - logits.amax(dim=-1, keepdim=True)  # changes no probability, and no quotient overflows
         probs = F.softmax(logits / temperature, dim=-1)                              # (B, V)
         return torch.multinomial(probs, num_samples=1)                               # (B, 1)
@@ -324,13 +325,11 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             params, lr, beta = group['params'], group['lr'], group['momentum']
             grad = torch.stack([p.grad for p in params])                             # (n, rows, columns)
-            state = self.state[params[0]]
-            if not state:
-                state['momentum'] = torch.zeros_like(grad)
-            mean = state['momentum'].lerp_(grad, 1 - beta)      # running mean: beta * mean + (1 - beta) * grad
+            mean = self.state[params[0]].setdefault('momentum', torch.zeros_like(grad))
+            mean.lerp_(grad, 1 - beta)                          # running mean: beta * mean + (1 - beta) * grad
             update = orthogonalize(grad.lerp(mean, beta))       # mixed with grad once more: Nesterov's momentum
             rows, columns = grad.shape[1:]
-            for p, u in zip(params, update):
+            for p, u in zip(params, update):                    # a tall matrix takes a longer step
                 p.mul_(1 - lr * group['weight_decay']).add_(u, alpha=-lr * max(1, rows / columns) ** 0.5)
 
 
@@ -346,17 +345,16 @@ def make_optimizers(model):
 # ---------------------------------------------------------------- training
 
 @torch.no_grad()
-def estimate_loss(model, data, count):
+def estimate_loss(model, data, most):
     """Mean loss per character of data (N,), in nats, without dropout.
 
-    It is measured on up to `count` windows, evenly spread and without overlap. They are always the same, so the
+    It is measured on at most so many windows, evenly spread and without overlap. They are always the same, so the
     curve shows learning and not luck.
     """
     model.eval()
-    starts = np.arange(0, len(data) - block_size, block_size)
-    if count < len(starts):
-        starts = starts[np.linspace(0, len(starts) - 1, count).astype(int)]
-    batches = [starts[i:i + 16] for i in range(0, len(starts), 16)]
+    there = (len(data) - 1) // block_size
+    starts = np.linspace(0, there - 1, min(most, there)).astype(np.int64) * block_size
+    batches = np.split(starts, range(16, len(starts), 16))
     total = sum(model(*windows(data, batch))[1].item() * len(batch) for batch in batches)
     model.train()
     return total / len(starts)
@@ -373,11 +371,9 @@ def train(model, optimizers, data, start=0):
     A generator: it yields the number of the step whenever it is time to look at the loss and to save.
     """
     bfloat16 = 'cuda' in device and torch.cuda.is_bf16_supported(including_emulation=False)  # half the bits, faster
-    for step in range(start, max_iters + 1):
-        if step % eval_interval == 0 or step == max_iters:
+    for step in range(start, max_iters):
+        if step % eval_interval == 0:
             yield step
-        if step == max_iters:
-            break
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group['lr'] = optimizer.defaults['lr'] * lr_scale(step)
@@ -387,10 +383,12 @@ def train(model, optimizers, data, start=0):
         with torch.autocast('cuda', torch.bfloat16, enabled=bfloat16):
             logits, loss = model(x, y)                                               # (B, T, V), ()
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
+        if grad_clip:
+            nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
+    yield max_iters
 
 
 # ---------------------------------------------------------------- plumbing
@@ -406,6 +404,7 @@ import shlex
 import sys
 import tempfile
 import time
+import warnings
 import zipfile
 import zlib
 from contextlib import contextmanager
@@ -431,11 +430,11 @@ def main():
         saved = load('model.pt', given, free={'seed'})
         model = GPT(len(saved['vocab'])).to(device)
         put(saved, 'model.pt', model)
-        return write_text(model, saved['vocab'])
+        return write_text(model, saved['vocab']) if rank == 0 else None
 
     saved = load('checkpoint.pt', given, free={'max_iters'}) if resume else None
     data, vocab = load_data()
-    first_tokens(vocab)
+    first_tokens(vocab)  # refuses a prompt with unknown characters
     if saved and saved['vocab'] != vocab:
         fail(f'the run in {out_dir}/ learnt another text than the one in tokens/: run python prepare.py on that text')
     if saved and saved['step'] >= max_iters:
@@ -455,6 +454,8 @@ def main():
     if saved:
         put(saved, 'checkpoint.pt', model, optimizers)
         run |= {name: saved[name] for name in ('top', 'step', 'best', 'history', 'seconds')}
+        if not Path(out_dir, 'model.pt').exists():
+            run['best'] = math.inf  # the next measurement saves one
     follow(model, optimizers, data, run)
     if rank == 0:
         finish(model, data['val'], run)
@@ -464,7 +465,7 @@ def main():
 
 
 def follow(model, optimizers, data, run):
-    """Train the model. Every eval_interval steps tell how it does, let it write a line, and save the run."""
+    """Train the model. Every eval_interval steps measure the loss, let the model write a line, and save the run."""
     parameters, V = sum(p.numel() for p in model.parameters()), len(run['vocab'])
     say(f'{parameters / 1e6:.2f} M parameters on {device}, {V} different characters: a blind guess has loss '
         f'ln({V}) = {math.log(V):.2f}\n'
@@ -472,12 +473,13 @@ def follow(model, optimizers, data, run):
         f'Saved in {out_dir}/ every {eval_interval} steps. Ctrl-C stops. '
         f'To continue from the last save: {how_to_resume()}')
     torch.set_float32_matmul_precision('high')  # TF32 on CUDA
-    begun, last = time.perf_counter() - run['seconds'], time.perf_counter()
-    saved_at = run['step'] if resume else None
+    begun = time.perf_counter() - run['seconds']
+    last = time.perf_counter()
+    resumed_at = run['step'] if resume else None
     try:
         for step in train(parallel(model), optimizers, data['train'], run['step']):
-            if step == saved_at:
-                continue
+            if step == resumed_at:
+                continue  # this one was measured before
             speed = (step - run['step']) * batch_size * block_size / (time.perf_counter() - last)
             losses = {split: estimate_loss(model, tokens, eval_windows) for split, tokens in data.items()}
             seconds = time.perf_counter() - begun
@@ -488,8 +490,8 @@ def follow(model, optimizers, data, run):
                 + (f'   {clock(seconds / step * (max_iters - step))} left' if step else ''))
             if rank == 0:
                 say(' ' * 12 + sample_line(model, run['vocab']))
-                record(step, seconds, losses, model, optimizers, run)
-            run['step'], last = step, time.perf_counter()
+            record(step, seconds, losses, model, optimizers, run)
+            last = time.perf_counter()
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f'Stopped. {how_far(run)}') from None
     torch.set_float32_matmul_precision('highest')  # the text is to be the same with the cache and without
@@ -497,17 +499,17 @@ def follow(model, optimizers, data, run):
 
 def record(step, seconds, losses, model, optimizers, run):
     """Save the run as it is at this step, and the model if it is the best so far."""
-    if not run['history']:
+    if rank == 0 and not run['history']:
         keep_old_run()
-    better = losses['val'] < run['best']
     row = f'{step},{seconds:.2f},{losses["train"]:.6f},{losses["val"]:.6f}\n'
-    state = run | dict(step=step, best=min(losses['val'], run['best']), seconds=seconds, history=run['history'] + row,
-                       weights=model.state_dict(), optimizers=[optimizer.state_dict() for optimizer in optimizers])
-    if better:
-        save('model.pt', {name: state[name] for name in MODEL})
-    save('checkpoint.pt', state)
-    run |= {name: state[name] for name in run}  # only now, so that a stop tells the step that is saved
-    write('loss.csv', ('step,seconds,train,val\n' + run['history']).encode())
+    new = run | dict(step=step, best=min(losses['val'], run['best']), seconds=seconds, history=run['history'] + row)
+    if rank == 0:
+        state = new | dict(weights=model.state_dict(), optimizers=[optimizer.state_dict() for optimizer in optimizers])
+        if new['best'] < run['best']:
+            save('model.pt', {name: state[name] for name in MODEL})
+        save('checkpoint.pt', state)
+        write('loss.csv', ('step,seconds,train,val\n' + new['history']).encode())
+    run |= new
 
 
 def finish(model, data, run):
@@ -520,7 +522,7 @@ def finish(model, data, run):
         f'{estimate_loss(model, data, most):.4f} over {characters:,} of {len(data):,} characters.')
     rows = [line.split(',') for line in run['history'].splitlines()]
     train_loss = {int(step): float(loss) for step, _, loss, _ in rows}
-    if best['step'] < 0.8 * max_iters and train_loss[max_iters] < train_loss[best['step']]:
+    if best['step'] < 0.8 * max_iters and train_loss[max_iters] < train_loss.get(best['step'], 0):
         say(f'The validation loss was best at step {best["step"]}. From there on the model learnt its text by heart. '
             'Try dropout, a smaller model or more text.')
     say('They write:\n')
@@ -532,7 +534,8 @@ def parallel(model):
     if compile and 'cuda' in device and find_spec('triton'):
         model = torch.compile(model)
     if world_size > 1:
-        model = nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
+        warnings.filterwarnings('ignore', message='.*broadcast_buffers')
+        model = nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)  # the masks never change
     return model
 
 
@@ -550,8 +553,10 @@ def configure(argv):
         parser.add_argument(f'--{name}', help=explained, **kind)
     given = vars(parser.parse_args(argv))
     globals().update(given)
-    if world_size > 1 and device == 'cuda':
-        globals()['device'] = f'cuda:{os.environ["LOCAL_RANK"]}'
+    if device == 'cuda':
+        globals()['device'] = f'cuda:{os.environ["LOCAL_RANK"] if torchrun else 0}'
+    if device == 'mps' and torchrun:
+        globals()['device'] = 'cpu'  # processes can share gradients on CUDA and CPU only
     check_values()
     sys.stdout.reconfigure(errors='replace')  # a terminal may lack some of the text's characters
     return given
@@ -578,7 +583,7 @@ def check_values():
         fail(f'batch_size = {batch_size} must be divisible by {world_size}: the processes share a batch equally')
     there = ['cpu', *(f'cuda:{i}' for i in range(torch.cuda.device_count()))]
     there += ['mps'] if torch.backends.mps.is_available() else []
-    if device.replace('cuda', 'cuda:0', device == 'cuda') not in there:
+    if device not in there:
         fail(f'device = {device!r} is not on this machine, which has {", ".join(there)}')
     if 'cuda' in device:
         torch.cuda.set_device(device)
@@ -643,7 +648,7 @@ def read(name):
 def load(name, given, free):
     """Read out_dir/name and take over its hyperparameters. A flag may change only the free ones."""
     saved, path = read(name), Path(out_dir, name)
-    top = saved.get('top', HYPERPARAMETERS)  # what the top of this file said when the run began
+    top = saved.get('top', HYPERPARAMETERS)  # of a checkpoint: what the top of this file said when the run began
     for key, own in saved['hyperparameters'].items():
         now = HYPERPARAMETERS.get(key)
         if key not in HYPERPARAMETERS:

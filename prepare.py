@@ -124,7 +124,7 @@ def main():
     except FileNotFoundError:
         fail(f'{path} does not exist; name a text file: python prepare.py TEXT')
     except OSError as e:
-        fail(f'{e.filename or TOKENS}: {e.strerror}; nothing in {TOKENS}/ was changed')
+        fail(f'{e.filename or TOKENS}: {e.strerror}; no file in {TOKENS}/ is half written')
     vocab = meta['vocab']
     shown = repr(vocab[:80])[1:-1] + ('' if len(vocab) <= 80 else '...')
     print(f'{path}: {meta["train"] + meta["val"]:,} characters, {len(vocab):,} distinct: {shown}\n'
