@@ -1,0 +1,284 @@
+"""The page to look inside a model: it computes what torch computes, and a browser shows it."""
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+import torch
+from conftest import ROOT, run, shake, succeeds
+
+import bigramv2
+
+SIZES = [(128, 128, 4, 3), (16, 32, 4, 2), (9, 15, 5, 1), (1, 6, 1, 2), (33, 48, 2, 4)]  # block_size, n_embd, ...
+VOCAB = ''.join(sorted('</script><!--"\'`\\&{}$\n\r\t\u2028é😀👩'))  # what could be markup, or break a string
+VOCAB = ''.join(dict.fromkeys(VOCAB))
+node = pytest.mark.skipif(not shutil.which('node'), reason='Node is not here to run forward.js')
+browser = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+
+
+@pytest.fixture
+def look_inside(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # common goes to the root, which is to last no longer than the test
+    monkeypatch.syspath_prepend(ROOT / 'experiments')
+    import look_inside
+    monkeypatch.setattr(bigramv2, 'device', 'cpu')
+    return look_inside
+
+
+@pytest.fixture
+def make(look_inside, tmp_path):
+    """Make the page of a model: its path."""
+    def write(model, vocab=VOCAB, text=''):
+        path = tmp_path / 'model.html'
+        path.write_text(look_inside.page(model, {'vocab': vocab, 'step': 7, 'best': 1.5}, text), encoding='utf-8')
+        return path
+    return write
+
+
+@pytest.fixture(params=SIZES, ids=str)
+def model(request, monkeypatch):
+    for name, value in zip(('block_size', 'n_embd', 'num_heads', 'num_layers'), request.param):
+        monkeypatch.setattr(bigramv2, name, value)
+    return shake(bigramv2.GPT(len(VOCAB)))
+
+
+def answers(page, *jobs):
+    """What the forward pass in the page makes of the jobs of look_inside_node.js, and what else is found there."""
+    result = subprocess.run(['node', str(ROOT / 'tests/look_inside_node.js'), str(page)], input=json.dumps(jobs),
+                            capture_output=True, encoding='utf-8', timeout=60)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    return found['answers'], found
+
+
+def logits_of(model, tokens):
+    with torch.no_grad():
+        return model(torch.tensor([tokens]))[0][0]  # (T, V)
+
+
+def far(answer, logits):
+    """How far the page's logits are from torch's (T, V)."""
+    return (torch.tensor(answer['logits']).view_as(logits) - logits).abs().max().item()
+
+
+def prompts(count):
+    """Random prompts of all sorts of lengths. Some are the one before with another character or end."""
+    tokens = []
+    for length in torch.randint(1, bigramv2.block_size + 1, (count,)).tolist() + [1, bigramv2.block_size]:
+        if len(tokens) < length or length % 2:
+            tokens = torch.randint(len(VOCAB), (length,)).tolist()
+        else:
+            tokens = tokens[:length]
+            tokens[length // 2] = (tokens[length // 2] + 1) % len(VOCAB)
+        yield tokens
+
+
+@node
+def test_the_logits_are_torchs(make, model):
+    jobs = [{'tokens': tokens} for tokens in prompts(20)]
+    found, rest = answers(make(model), *jobs)
+    assert len(found) == 22 and rest['apart'] < 1e-4
+    for job, answer in zip(jobs, found):
+        assert far(answer, logits_of(model, job['tokens'])) < 1e-4
+
+
+@node
+def test_the_likeliest_text_is_that_of_generate_past_full_windows_too(make, model):
+    count = 3 * bigramv2.block_size // 2 + 5
+    starts = [[0], *prompts(0)]
+    found, _ = answers(make(model), *({'tokens': tokens, 'count': count} for tokens in starts))
+    for tokens, answer in zip(starts, found):
+        expected = model.generate(torch.tensor([tokens]), count, temperature=0)[0, len(tokens):]
+        assert answer['written'] == expected.tolist()
+
+
+@node
+@pytest.mark.parametrize('temperature, top_k', [(1, 0), (0.7, 3), (2, 1), (0, 0), (1e-10, 5), (1, 1000)])
+def test_the_bars_are_the_shares_that_draw_draws_from(make, monkeypatch, temperature, top_k):
+    model = shake(bigramv2.GPT(len(VOCAB)))
+    with torch.no_grad():
+        model.head.weight[3], model.head.bias[3] = model.head.weight[5], 9
+        model.head.bias[5] = 9  # the two likeliest are equal
+    shares = []
+    monkeypatch.setattr(torch, 'multinomial', lambda probs, num_samples: shares.append(probs) or torch.zeros(1, 1))
+    logits = logits_of(model, [1, 2])[-1:]
+    new = bigramv2.GPT.draw(logits, temperature, top_k)
+    expected = shares[0][0] if shares else torch.eye(len(VOCAB))[new.item()]
+    (answer,), _ = answers(make(model), {'tokens': [1, 2], 'temperature': temperature, 'topK': top_k})
+    torch.testing.assert_close(torch.tensor(answer['probs'], dtype=torch.float32), expected, atol=1e-5, rtol=0)
+
+
+@node
+def test_a_part_that_is_off_adds_nothing(make, model):
+    def nothing(module, inputs, out):
+        return torch.zeros_like(out)
+
+    tokens, last, D = list(prompts(1))[-1], bigramv2.num_layers - 1, bigramv2.n_embd // bigramv2.num_heads
+    parts = [f'blocks.{last}.sa', 'blocks.0.ffwd', f'blocks.{last}.sa.{bigramv2.num_heads - 1}']
+    found, _ = answers(make(model), *({'tokens': tokens, 'off': [part]} for part in parts),
+                       {'tokens': tokens, 'off': parts})
+    whole = logits_of(model, tokens)
+    for part, answer in zip(parts[:2], found):
+        hook = model.get_submodule(part).register_forward_hook(nothing)
+        assert far(answer, logits_of(model, tokens)) < 1e-4 < far(answer, whole)
+        hook.remove()
+    with torch.no_grad():
+        model.blocks[last].sa.proj.weight[:, -D:] = 0
+    assert far(found[2], logits_of(model, tokens)) < 1e-4 < far(found[2], whole)
+
+
+@node
+def test_one_module_a_head_is_supported(make, monkeypatch):
+    model = shake(bigramv2.GPT(len(VOCAB)))
+    for block in model.blocks:
+        block.sa = shake(bigramv2.MultiHeadAttention(4, 8))
+    tokens = [1, 2, 3, 1, 2]
+    (answer,), rest = answers(make(model), {'tokens': tokens})
+    assert far(answer, logits_of(model, tokens)) < 1e-4 and rest['apart'] < 1e-4
+
+
+def another_activation(model, monkeypatch):
+    monkeypatch.setattr(bigramv2.F, 'gelu', bigramv2.F.relu)
+
+
+def rotary_positions(model, monkeypatch):
+    def turn(module, inputs, out):
+        angle = torch.arange(out.shape[1])[:, None] / 10  # (T, 1)
+        a, b = out.chunk(2, dim=-1)
+        return torch.cat((a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()), dim=-1)
+
+    for block in model.blocks:
+        block.sa.query.register_forward_hook(turn)
+        block.sa.key.register_forward_hook(turn)
+
+
+def wrong_root(model, monkeypatch):
+    for block in model.blocks:
+        block.sa.query.register_forward_hook(lambda module, inputs, out: out / 2)
+
+
+CHANGES = [another_activation, rotary_positions, wrong_root]
+
+
+@node
+@pytest.mark.parametrize('change', CHANGES)
+def test_a_model_that_someone_changed_is_noticed(make, monkeypatch, change):
+    model = shake(bigramv2.GPT(len(VOCAB)))
+    assert answers(make(model))[1]['apart'] < 1e-4
+    change(model, monkeypatch)
+    assert answers(make(model))[1]['apart'] > 1e-4
+
+
+@node
+def test_no_character_of_the_vocabulary_or_the_text_becomes_markup(make):
+    text = '</script><script>"\'\n\r\u2028😀'
+    page = make(shake(bigramv2.GPT(len(VOCAB))), text=text)
+    assert answers(page)[1]['vocab'] == VOCAB
+    facts = re.search(r'id="facts">(.*)</script>', page.read_text(encoding='utf-8'))[1]
+    assert '<' not in facts and json.loads(facts)['text'] == text
+
+
+def test_the_page_weighs_less_than_twice_the_weights_and_asks_for_nothing(make, monkeypatch):
+    for name, value in dict(block_size=128, n_embd=128, num_heads=4, num_layers=3).items():
+        monkeypatch.setattr(bigramv2, name, value)
+    model = bigramv2.GPT(63)
+    page = make(model, ''.join(map(chr, range(40, 103)))).read_bytes()
+    assert len(page) < 2 * sum(4 * p.numel() for p in model.parameters())
+    assert b'http' not in page.replace(b'http-equiv', b'') and b'src=' not in page and b'href' not in page
+
+
+def test_the_command_writes_the_page(trained, tmp_path):
+    out = shutil.copytree(trained / 'out', tmp_path / 'out')
+    printed = succeeds('experiments/look_inside.py', '--out_dir', out, '--prompt', 'The ', cwd=tmp_path)
+    assert printed.startswith(f'{out}/model.html (') and len(printed.splitlines()) == 1
+    facts = json.loads(re.search(r'id="facts">(.*)</script>', (out / 'model.html').read_text(encoding='utf-8'))[1])
+    assert facts['text'] == 'The ' and facts['sizes']['n_embd'] == 16
+
+
+@pytest.mark.parametrize('content, says', [(None, 'does not exist: train first'), (b'junk', 'is damaged')])
+def test_a_missing_or_damaged_model_is_refused_in_one_line(tmp_path, content, says):
+    if content:
+        (tmp_path / 'model.pt').write_bytes(content)
+    result = run('experiments/look_inside.py', '--out_dir', tmp_path, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (1, '')
+    assert says in result.stderr and len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / 'model.html').exists()
+
+
+# In a browser
+
+def seen(page, pictures):
+    """What look_inside_browser.js sees on the page."""
+    if not browser or not shutil.which('node'):
+        pytest.skip(f'{"Node" if browser else "Chromium"} is not here to open the page')
+    result = subprocess.run(['node', str(ROOT / 'tests/look_inside_browser.js'), str(page), str(pictures)],
+                            env={**os.environ, 'CHROMIUM': browser}, capture_output=True, encoding='utf-8', timeout=90)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found['errors'] == [] and found['requests'] == [f'file://{page}']
+    return found
+
+
+def loss_of(model, tokens):
+    with torch.no_grad():
+        return model(torch.tensor([tokens[:-1]]), torch.tensor([tokens[1:]]))[1].item()
+
+
+def test_a_learner_types_points_slides_writes_and_switches_parts_off(make, tmp_path):
+    model = shake(bigramv2.GPT(len(VOCAB)))
+    text = '<$>&\\é'
+    found = seen(make(model, text=text), tmp_path / 'pictures')
+    tokens = [VOCAB.index(character) for character in text + text[:5]]
+    logits = logits_of(model, tokens)
+    assert found['warning'] == '' and "its logits are torch's to " in found['about']
+
+    typed = found['typed']
+    assert typed['value'] == text + text[:5]
+    assert typed['cells'] == ''.join(f'{VOCAB[token]}{token}' for token in tokens)
+    assert typed['loss'].startswith(f'Loss {loss_of(model, tokens):.3f} nats, the mean of 10 surprises')
+    surprise = -logits[0].log_softmax(-1)[tokens[1]]
+    end = 'After “\\”, position 10, the text ends'
+    assert found['where'] == [end, f'After “<”, position 0, comes “$”: a surprise of {surprise:.2f} nats', end,
+                              found['where'][3]]
+    assert found['where'][3].startswith('After “\\”, position 4, comes “é”')
+    assert 'Block 2, head 4, from “\\”: ' in found['looks']
+    assert found['last'] == f'{100 * logits[4].softmax(-1)[tokens[5]]:.1f}\u00a0%'
+
+    assert found['cold'] == [1] + 9 * [0]
+    hot = (logits[4] / 2).softmax(-1).sort(descending=True).values
+    assert found['hot'][:9] == pytest.approx(hot[:9].tolist(), abs=1e-5)
+    assert [share > 0 for share in found['three'][:9]] == [True] * 3 + [False] * 6
+
+    whole = f'{loss_of(model, tokens):.3f}'
+    hook = model.blocks[0].sa.register_forward_hook(lambda module, inputs, out: torch.zeros_like(out))
+    assert found['off'] == f'Loss {loss_of(model, tokens):.3f}; with every part on, {whole}'
+    hook.remove()
+    assert found['on'] == f'Loss {whole}, with every part on'
+
+    def continued(text, count):
+        start = torch.tensor([[VOCAB.index(character) for character in text] or [0]])
+        new = model.generate(start, count, temperature=0)[0, start.shape[1]:]
+        return text + bigramv2.decode(new, VOCAB).replace('\r', '␍')
+
+    assert found['one']['value'] == continued(text, 1)
+    assert found['one']['where'].startswith('After “é”, position 5, comes “')
+    assert found['one']['comes'].endswith('100\u00a0% comes')
+    assert len(found['written']) > len(text) + 100
+    assert found['written'] == continued(text, len(found['written']) - len(text))
+    assert found['empty'].startswith('Loss –') and found['fromNothing'] == continued('', 1)
+    assert found['scripts'] == 3 and found['unknown'].startswith('Left out, because')
+    assert found['widths'] == [400, 400, 1280, 1280]  # nothing sticks out of the page
+    assert len(list((tmp_path / 'pictures').glob('*.png'))) == 6
+
+
+def test_the_browser_says_when_the_model_was_changed(make, tmp_path, monkeypatch):
+    model = shake(bigramv2.GPT(len(VOCAB)))
+    wrong_root(model, monkeypatch)
+    found = seen(make(model), tmp_path)
+    assert found['warning'].startswith('What this page shows is not what your model computes') and not found['hidden']
+    del model.ln
+    model.ln = torch.nn.Identity()
+    found = seen(make(model), tmp_path)
+    assert found['warning'].startswith('This page cannot compute your model') and found['hidden']
