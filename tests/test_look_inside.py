@@ -232,7 +232,7 @@ def test_a_learner_types_points_slides_writes_and_switches_parts_off(make, tmp_p
     found = seen(make(model, text=text), tmp_path / 'pictures')
     tokens = [VOCAB.index(character) for character in text + text[:5]]
     logits = logits_of(model, tokens)
-    assert found['warning'] == '' and "its logits are torch's to " in found['about']
+    assert found['warning'] == '' and "from torch's by at most " in found['about']
 
     typed = found['typed']
     assert typed['value'] == text + text[:5]
