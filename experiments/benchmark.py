@@ -1,9 +1,10 @@
-"""How fast it is, with what it is compared to: python experiments/benchmark.py [--quick]
+"""How fast it is, and what it is compared with: python experiments/benchmark.py
 
-Prints a table of medians and ratios, and without --quick writes it to results/benchmark.csv; what is compared
-is measured in turn, so a slow minute of the machine slows both. --quick leaves out the whole trainings and
-ends in about a minute; all of it takes about ten. It says nothing of right and wrong: tests/ does.
+Prints a table of medians and ratios, and writes it to results/benchmark.csv. What is compared is measured in turn, so
+a slow minute of the machine slows both. It takes about ten minutes; with --quick, which leaves out the whole
+trainings, about one. It says nothing of right and wrong: tests/ does.
 """
+import inspect
 import re
 import statistics
 import subprocess
@@ -12,21 +13,27 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
-from common import RESULTS, ROOT, append, bigramv2
+from common import QUICK, RESULTS, ROOT, append, bigramv2, peak, torch
 from heads import milliseconds
 from torch import nn
 
-QUICK = '--quick' in sys.argv
 ROUNDS = 5 if QUICK else 15
 F32 = 4  # bytes
+PROGRAM = f'''
+import runpy, sys
+from pathlib import Path
+
+{inspect.getsource(peak)}
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name='__main__')
+print('peak', round(peak() or 0))
+'''
 
 
 def note(*cells):
     """One row of the table: what, this program, the other, the ratio."""
     print('| ' + ' | '.join(map(str, cells)) + ' |', flush=True)
-    if not QUICK:
-        append('benchmark.csv', dict(zip(('what', 'here', 'other', 'ratio'), cells)))
+    append('benchmark.csv', dict(zip(('what', 'here', 'other', 'ratio'), cells)))
 
 
 def seconds(work):
@@ -42,10 +49,17 @@ def in_turn(*works, rounds=ROUNDS, warm_up=2):
 
 
 def command(*words, cwd=ROOT):
-    """Run a command as a whole process; return its seconds and what it printed."""
+    """Run a command of Python as a whole process; return its seconds and what it printed."""
     start = time.perf_counter()
-    printed = subprocess.run([sys.executable, *map(str, words)], cwd=cwd, capture_output=True, text=True, check=True)
-    return time.perf_counter() - start, printed.stdout
+    printed = subprocess.run([sys.executable, *map(str, words)], cwd=cwd, capture_output=True, check=True,
+                             encoding='utf-8').stdout
+    return time.perf_counter() - start, printed
+
+
+def with_peak(*words, cwd=ROOT):
+    """The same for a script, and its peak memory in MB (0 where the system does not tell)."""
+    took, printed = command('-c', PROGRAM, *words, cwd=cwd)
+    return took, printed, int(printed.split()[-1])
 
 
 def flops_a_step():
@@ -76,48 +90,41 @@ class Peer(nn.Module):
 
 
 def training_step():
-    run = bigramv2.Run(''.join(map(chr, range(63))))
-    peer = Peer(63)
+    model, peer = bigramv2.GPT(63), Peer(63)
+    for p in model.parameters():
+        nn.init.normal_(p, std=0.1)  # zeros would make the gradients zero
+    optimizers = bigramv2.make_optimizers(model)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group['lr'] = 0.0
     adamw = torch.optim.AdamW(peer.parameters(), lr=1e-3)
     data = torch.randint(63, (100_000,)).numpy()
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
     long = torch.zeros(1 << 26)
 
-    def learn(model, optimizers):
-        x, y = bigramv2.get_batch(data, run.generator)
+    def passes(model):
+        x, y = bigramv2.get_batch(data, step=0)
+        model.zero_grad()
         model(x, y)[1].backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+
+    def optimize(optimizers):
         for optimizer in optimizers:
             optimizer.step()
-            optimizer.zero_grad()
 
-    def forward_backward():
-        x, y = bigramv2.get_batch(data, run.generator)
-        run.model(x, y)[1].backward()
-        run.model.zero_grad()
+    def step(model, optimizers):
+        passes(model)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimize(optimizers)
 
-    def optimize():
-        for optimizer in run.optimizers:
-            optimizer.step()
-
-    def optimizers_alone():
-        for p in run.model.parameters():
-            p.grad = torch.ones_like(p)
-        return seconds(optimize)
-
-    for optimizer in run.optimizers:
-        for group in optimizer.param_groups:
-            group['lr'] = 0.0
-    product, passes, step, other, fill = in_turn(
-        lambda: a @ b, forward_backward, lambda: learn(run.model, run.optimizers), lambda: learn(peer, [adamw]),
-        lambda: long.fill_(1.0), rounds=4 * ROUNDS)
-    optimizers = statistics.median(optimizers_alone() for _ in range(4 * ROUNDS))
-    rate, most = flops_a_step() / passes / 1e9, 2 * 1024 ** 3 / product / 1e9
+    product, both, ours, other, alone, fill = in_turn(
+        lambda: a @ b, lambda: passes(model), lambda: step(model, optimizers), lambda: step(peer, [adamw]),
+        lambda: optimize(optimizers), lambda: long.fill_(1.0), rounds=4 * ROUNDS)
+    rate, most = flops_a_step() / both / 1e9, 2 * 1024 ** 3 / product / 1e9
     note('memory bandwidth of this machine, GB/s', f'{long.numel() * F32 / fill / 1e9:.0f}', '', '')
     note('forward and backward, GFLOP/s, against a 1024³ product', f'{rate:.0f}', f'{most:.0f}', f'{rate / most:.0%}')
-    note('optimisers in a step, ms', f'{1000 * optimizers:.1f}', f'{1000 * step:.1f}', f'{optimizers / step:.0%}')
-    note('a step, ms, against nn.TransformerEncoder with AdamW', f'{1000 * step:.1f}', f'{1000 * other:.1f}',
-         f'{other / step:.2f} times')
+    note('optimisers in a step, ms', f'{1000 * alone:.1f}', f'{1000 * ours:.1f}', f'{alone / ours:.0%}')
+    note('a step, ms, against nn.TransformerEncoder with AdamW', f'{1000 * ours:.1f}', f'{1000 * other:.1f}',
+         f'{other / ours:.2f} times')
 
 
 def sampling(layers, channels, heads, block, count):
@@ -146,17 +153,17 @@ def attentions():
                  f'{times[way]:.2f}', f'{times["modular"]:.2f}', f'{times["modular"] / times[way]:.2f} times')
 
 
+def long_text(folder, megabytes):
+    """Write our text, repeated, to folder/input.txt."""
+    text = (ROOT / 'input.txt').read_bytes()
+    Path(folder, 'input.txt').write_bytes(text * (megabytes * 10 ** 6 // len(text) + 1))
+
+
 def preparing(megabytes):
     with tempfile.TemporaryDirectory() as folder:
-        text = (ROOT / 'input.txt').read_bytes()
-        Path(folder, 'long.txt').write_bytes(text * (megabytes * 10 ** 6 // len(text) + 1))
-        program = ('import runpy, sys; sys.argv = ["prepare.py", "long.txt"]\n'
-                   f'runpy.run_path({str(ROOT / "prepare.py")!r}, run_name="__main__")\n'
-                   'print("peak", int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) // 1024)')
-        runs = [command('-c', program, cwd=folder) for _ in range(3 if QUICK else 5)]
-        peak = re.search(r'peak (\d+)', runs[0][1])[1]
-        took = statistics.median(took for took, _ in runs)
-        note(f'prepare.py on {megabytes} MB, s, and peak memory, MB', f'{took:.2f}', peak, '')
+        long_text(folder, megabytes)
+        took, _, memory = zip(*(with_peak(ROOT / 'prepare.py', cwd=folder) for _ in range(3 if QUICK else 5)))
+    note(f'prepare.py on {megabytes} MB, s, and peak memory, MB', f'{statistics.median(took):.2f}', max(memory), '')
 
 
 def starting():
@@ -168,21 +175,30 @@ def starting():
     note('a training of one step as a whole process, s', f'{whole:.2f}', f'{bare:.2f}', f'{whole - bare:+.2f} s')
 
 
-def whole_runs(what, *flags, seeds=(1337,)):
-    found = []
-    for seed in seeds:
-        took, printed = command('bigramv2.py', '--seed', seed, '--out_dir', tempfile.mkdtemp(), *flags)
-        found.append((float(re.search(r'validation loss ([\d.]+) over all', printed)[1]), took))
-        print(f'  seed {seed}: validation loss {found[-1][0]:.4f} after {took:.0f} s', file=sys.stderr)
-    losses, times = zip(*found)
-    note(what, f'{statistics.median(losses):.4f}', f'{statistics.median(times):.0f} s', '')
+def whole_run(seed, *flags):
+    """Train and write with bigramv2.py as a whole process: the final validation loss, seconds, peak memory in MB."""
+    with tempfile.TemporaryDirectory() as folder:
+        took, printed, memory = with_peak('bigramv2.py', '--seed', seed, '--out_dir', folder, '--device', 'cpu', *flags)
+    loss = float(re.search(r'validation loss ([\d.]+) over', printed)[1])
+    print(f'  seed {seed}: validation loss {loss:.4f} after {took:.1f} s', file=sys.stderr, flush=True)
+    return loss, took, memory
+
+
+def whole_runs():
+    losses, times, memory = zip(*(whole_run(seed) for seed in (1337, 1338, 1339)))
+    note('python bigramv2.py: validation loss, whole process', f'{statistics.median(losses):.4f}',
+         f'{statistics.median(times):.0f} s', '')
+    note('python bigramv2.py: peak memory, MB', max(memory), '', '')
+    took, printed = command('bigram.py')
+    note('python bigram.py: sampled validation loss, whole process', re.findall(r'val ([\d.]+)', printed)[-1],
+         f'{took:.0f} s', '')
 
 
 def main():
+    bigramv2.device = 'cpu'
     print(f'torch {torch.__version__}, {torch.get_num_threads()} threads\n')
     print('| what | here | other | ratio |\n|---|---|---|---|')
-    if not QUICK:
-        (RESULTS / 'benchmark.csv').unlink(missing_ok=True)
+    (RESULTS / 'benchmark.csv').unlink(missing_ok=True)
     training_step()
     sampling(3, 128, 4, 128, 200 if QUICK else 500)
     sampling(6, 384, 6, 256, 60 if QUICK else 300)
@@ -190,10 +206,7 @@ def main():
     preparing(10 if QUICK else 100)
     starting()
     if not QUICK:
-        whole_runs('python bigramv2.py: validation loss, whole process', seeds=(1337, 1338, 1339))
-        took, printed = command('bigram.py')
-        note('python bigram.py: sampled validation loss, whole process',
-             re.findall(r'val ([\d.]+)', printed)[-1], f'{took:.0f} s', '')
+        whole_runs()
 
 
 if __name__ == '__main__':

@@ -1,66 +1,98 @@
-"""What the experiments share: one training with some hyperparameters changed, and tables that grow row by row."""
+"""What the experiments share: a training with some hyperparameters changed, and tables that grow row by row.
+
+Every script takes --quick: a trial with a few steps of everything, whose results go to experiments/out/quick.
+"""
 import csv
+import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
+if '--quick' in sys.argv:
+    sys.argv.remove('--quick')
+    os.environ['QUICK'] = '1'  # for the processes that a script starts, too
+QUICK = 'QUICK' in os.environ
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / 'experiments' / ('out/quick' if QUICK else 'results')
 CORES = os.cpu_count()
-RESULTS = ROOT / 'experiments' / 'results'
+GO_ON = 'The same command continues from here'
 sys.path.insert(0, str(ROOT))
-os.chdir(ROOT)  # tokens/ and out/ are there
+os.chdir(ROOT)  # tokens/ is there
+
+# Ctrl-C ends a script without a traceback.
+sys.excepthook = lambda kind, *rest: None if kind is KeyboardInterrupt else sys.__excepthook__(kind, *rest)
+
+import torch  # noqa: E402
 
 import bigramv2  # noqa: E402
 
-# Ctrl-C ends a script without a traceback
-sys.excepthook = lambda kind, *rest: None if kind is KeyboardInterrupt else sys.__excepthook__(kind, *rest)
-
-BUDGET = dict(max_iters=800, eval_interval=800)  # so that all 70 trainings fit into an hour
+BUDGET = dict(max_iters=3 if QUICK else 600)
 PROMPT = 'ROMEO:\n'
 
 
-def train(spoil=None, **settings):
-    """Train on this text with settings in place of the defaults; spoil(model) may damage the model first.
+def train(spoil=None, GPT=None, **settings):
+    """Train on the text in tokens/ with settings in place of the defaults.
 
-    Returns the final losses (the validation loss over its whole split), seconds, parameters and a line of sample.
+    GPT is the class of the model, by default bigramv2's. spoil(model) may change the model before it learns.
+    Returns the final losses, the processor seconds of all steps (with one thread, these hardly depend on what else the
+    machine does), the parameters and a line that the model writes.
     """
-    for name, value in {**BUDGET, **settings}.items():
-        if name not in bigramv2.COMMENTS:
-            raise ValueError(f'{name} is not a hyperparameter of bigramv2.py')
-        setattr(bigramv2, name, value)
-    bigramv2.check_hyperparameters()
+    unknown = settings.keys() - bigramv2.HYPERPARAMETERS
+    if unknown:
+        raise ValueError(f'not hyperparameters of bigramv2.py: {", ".join(unknown)}')
+    vars(bigramv2).update(BUDGET, **settings)
+    bigramv2.eval_interval = bigramv2.max_iters
+    bigramv2.check_values()
     data, vocab = bigramv2.load_data()
-    run = bigramv2.Run(vocab)
+    torch.manual_seed(bigramv2.seed)
+    model = (GPT or bigramv2.GPT)(len(vocab))
     if spoil:
-        spoil(run.model)
-        run.optimizers = bigramv2.make_optimizers(run.model)
-    losses = {}
-    bigramv2.train(run, data, losses.update)
-    seconds = run.seconds()
-    run.model.eval()
-    prompt = bigramv2.encode(PROMPT, vocab)
-    bigramv2.torch.manual_seed(1)
-    tokens = run.model.generate(prompt, 60, temperature=0.8)[0, prompt.shape[1]:]
+        spoil(model)
+    optimizers = bigramv2.make_optimizers(model)
+    start = time.process_time()
+    for _ in bigramv2.train(model, optimizers, data['train']):
+        pass
+    return measure(model, data, vocab, time.process_time() - start)
+
+
+def measure(model, data, vocab, seconds):
+    """The row of a trained model: its validation loss is over the whole split."""
+    train_loss = bigramv2.estimate_loss(model, data['train'], bigramv2.eval_windows)
     return {
-        'val': f'{bigramv2.estimate_loss(run.model, data["val"]):.4f}',
-        'train': f'{losses["train"]:.4f}',
-        'seconds': f'{seconds:.0f}',
-        'parameters': sum(p.numel() for p in run.model.parameters() if p.requires_grad),
-        'sample': bigramv2.decode(tokens, vocab).replace('\n', ' / '),
+        'val': f'{bigramv2.estimate_loss(model, data["val"], 10 if QUICK else 10 ** 9):.4f}',
+        'train': f'{train_loss:.4f}',
+        'seconds': f'{seconds:.1f}',
+        'parameters': sum(p.numel() for p in model.parameters() if p.requires_grad),
+        'sample': sample(model, vocab),
     }
+
+
+@torch.no_grad()
+def sample(model, vocab, characters=60):
+    """What the model writes after the prompt, on one line. Any model will do: bigramv2's plain loop writes."""
+    torch.manual_seed(1)
+    model.eval().draw = bigramv2.GPT.draw
+    tokens = islice(bigramv2.GPT.write(model, bigramv2.encode(PROMPT, vocab), temperature=0.8), characters)
+    return bigramv2.decode(tokens, vocab).replace('\n', ' / ')
 
 
 def read(name):
     """The rows of a table in results/, or none."""
     path = RESULTS / name
-    return list(csv.DictReader(path.open(encoding='utf-8', newline=''))) if path.exists() else []
+    if not path.exists():
+        return []
+    with path.open(encoding='utf-8', newline='') as file:
+        return list(csv.DictReader(file))
 
 
 def append(name, row):
-    """Add a row to a table in results/, which one process at a time does."""
-    RESULTS.mkdir(exist_ok=True)
+    """Add a row to a table in results/."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
     new = not (RESULTS / name).exists()
     with open(RESULTS / name, 'a', encoding='utf-8', newline='') as file:
         writer = csv.DictWriter(file, row, lineterminator='\n')
@@ -70,25 +102,49 @@ def append(name, row):
 
 
 def peak():
-    """The peak memory of this process so far, in MB (Linux; getrusage would count the parent's)."""
-    status = Path('/proc/self/status').read_text()
-    return int(status.split('VmHWM:')[1].split()[0]) / 1024
+    """The peak memory of this process so far in MB, or None where the system does not tell."""
+    status = Path('/proc/self/status')
+    if status.exists():  # Linux, where getrusage would count what the parent process had used
+        return int(status.read_text().split('VmHWM:')[1].split()[0]) / 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20  # macOS, in bytes
 
 
-def run_all(script, jobs, at_once=CORES, threads=1):
-    """Run a script once for each job's arguments, each in a process of its own, some at once."""
-    start, running, queue = time.time(), [], list(jobs)
-    total, name = len(queue), Path(script).name
-    while queue or running:
-        while queue and len(running) < at_once:
-            job = queue.pop(0)
-            print(f'{name} {total - len(queue)} of {total}, {time.time() - start:.0f} s: {" ".join(job)}', flush=True)
-            environment = {**os.environ, 'OMP_NUM_THREADS': str(threads)}
-            running.append(subprocess.Popen([sys.executable, script, *job], env=environment))
-        time.sleep(0.2)
-        for process in [process for process in running if process.poll() is not None]:
-            running.remove(process)
-            if process.returncode:
-                for other in running:
-                    other.terminate()
-                sys.exit(f'{name} failed: see above; the same command goes on from here')
+def run_all(script, table, jobs, at_once=CORES, threads=1):
+    """Run a script once for each job, some at once, each in a process of its own with the job as its arguments.
+
+    The last line that a process prints is its row, as JSON. Only this process writes the table.
+    """
+    name, start, lock, done = Path(script).name, time.time(), threading.Lock(), []
+    environment = {**os.environ, 'OMP_NUM_THREADS': str(threads), 'PYTHONIOENCODING': 'utf-8'}
+
+    def work(job):
+        result = subprocess.run([sys.executable, script, *job], env=environment, capture_output=True, check=True,
+                                encoding='utf-8')
+        row = json.loads(result.stdout.splitlines()[-1])
+        with lock:
+            append(table, row)
+            done.append(job)
+            print(f'{name} {len(done)} of {len(jobs)}, {time.time() - start:.0f} s: {" ".join(job)}'
+                  + (f', validation loss {row["val"]}' if 'val' in row else ''), flush=True)
+
+    try:
+        with ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(work, jobs))
+    except KeyboardInterrupt:
+        sys.exit(f'Stopped. {GO_ON}')
+    except subprocess.CalledProcessError as e:
+        sys.exit(f'{e.stderr}{name} failed at {e.cmd[2:]}. {GO_ON}')
+
+
+def start(script, main, table, *rounds, **how):
+    """With arguments do that one job and print its row; without, do all jobs that the table lacks, round by round."""
+    bigramv2.device = 'cpu'  # with one thread for each training, so that all cores have work
+    if sys.argv[1:]:
+        print(json.dumps(main(*sys.argv[1:])))
+        return
+    for jobs in rounds:
+        run_all(script, table, jobs(), **how)

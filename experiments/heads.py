@@ -3,11 +3,9 @@
     python experiments/heads.py      every size that results/heads.csv lacks, each in a process of its own
 """
 import statistics
-import sys
 import time
 
-import torch
-from common import CORES, append, bigramv2, peak, read, run_all
+from common import CORES, QUICK, bigramv2, peak, read, start, torch
 
 TABLE = 'heads.csv'
 SIZES = [(12, 128, 128, heads) for heads in (1, 2, 4, 8, 16)]              # B, T, C, H
@@ -24,7 +22,7 @@ def attention(way, n_embd, num_heads, block_size):
     return bigramv2.MultiHeadAttn(num_heads, n_embd, block_size, dropout=0.0)
 
 
-def milliseconds(ways, B, T, C, H, rounds=30):
+def milliseconds(ways, B, T, C, H, rounds=2 if QUICK else 30):
     """The median time of a forward and backward pass, for each of the ways, measured in turn."""
     x = torch.randn(B, T, C, requires_grad=True)
     modules = {way: attention(way, C, H, T) for way in ways}
@@ -44,7 +42,7 @@ def megabytes(way, B, T, C, H):
     module(x[:1, :2]).sum().backward()
     before = peak()
     module(x).sum().backward()
-    return peak() - before
+    return '' if before is None else f'{peak() - before:.1f}'
 
 
 def jobs():
@@ -56,12 +54,9 @@ def jobs():
 def main(B, T, C, H, way):
     size = tuple(map(int, (B, T, C, H)))
     memory = megabytes(way, *size)
-    append(TABLE, dict(zip('BTCH', size)) | {
-        'way': way, 'milliseconds': f'{milliseconds(WAYS, *size)[way]:.2f}', 'megabytes': f'{memory:.1f}'})
+    return dict(zip('BTCH', size)) | {'way': way, 'milliseconds': f'{milliseconds(WAYS, *size)[way]:.2f}',
+                                      'megabytes': memory}
 
 
 if __name__ == '__main__':
-    if sys.argv[1:]:
-        main(*sys.argv[1:])
-    else:
-        run_all(__file__, jobs(), at_once=1, threads=CORES)
+    start(__file__, main, TABLE, jobs, at_once=1, threads=CORES)

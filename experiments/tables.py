@@ -1,120 +1,130 @@
-"""Put the results into the README's tables: python experiments/tables.py
+"""Fill the tables of README.md and experiments/README.md from the results: python experiments/tables.py
 
-A table stands between <!-- table NAME --> and <!-- end -->, and a link such as [`Head`, lines 54 to 72 of bigram.py]()
-says where an idea stands; tests/test_readme.py holds each table to its CSV file and each link to the code.
+A table stands between <!-- table NAME --> and <!-- end -->. The tests compare each with its CSV file.
 """
-import ast
 import re
+from pathlib import Path
 from statistics import mean
 
+from ablations import PARTS
 from common import ROOT, bigramv2, read
+from hyperparameters import VALUES
+from ladder import LADDER, best_runs
 
-README = ROOT / 'README.md'
+PAGES = [ROOT / 'README.md', ROOT / 'experiments' / 'README.md']
 
 
 def table(head, rows):
     return '\n'.join('| ' + ' | '.join(map(str, row)) + ' |' for row in (head, ['---'] * len(head), *rows))
 
 
+def by(rows, *columns):
+    """The rows in groups that agree in these columns, in the order in which they first occur."""
+    groups = {}
+    for row in rows:
+        groups.setdefault(tuple(row[column] for column in columns), []).append(row)
+    return groups
+
+
 def two(rows, column):
-    """The mean of a column over the seeds and, in brackets, how far apart they are."""
+    """The mean of a column over the seeds and, in brackets, half the distance between them."""
     values = [float(row[column]) for row in rows]
-    return f'{mean(values):.3f} (±{(max(values) - min(values)) / 2:.3f})'
+    spread = f' (±{(max(values) - min(values)) / 2:.3f})' if len(values) > 1 else ''
+    return f'{mean(values):.3f}{spread}'
 
 
-def verse(text):
-    return text.replace('|', '\\|').replace('`', "'").strip()
+def seconds(rows):
+    return f'{mean(float(row["seconds"]) for row in rows):.0f}'
 
 
-def default(name):
-    """A hyperparameter's default as it stands in bigramv2.py."""
-    return re.search(rf'^{name} = (.+?)  # ', bigramv2.TOP, re.M)[1].strip()
+def line(text):
+    return '`' + text.replace('|', '\\|').replace('`', "'").strip() + '`'
+
+
+def ladder():
+    rows = []
+    for rung in LADDER:
+        runs = best_runs(rung)
+        rows.append([rung, two(runs, 'val'), seconds(runs), f'{int(runs[0]["parameters"]):,}', line(runs[0]['sample'])])
+    return table(['rung', 'val loss', 'seconds', 'parameters', 'what it writes after `ROMEO:`'], rows)
 
 
 def hyperparameters():
-    rows, unchanged = [], [row for row in read('hyperparameters.csv') if row['name'] == 'default']
-    names = list(dict.fromkeys(row['name'] for row in read('hyperparameters.csv') if row['name'] != 'default'))
-    for name in names:
-        mine = [row for row in read('hyperparameters.csv') if row['name'] == name]
-        values = {float(row['value']): row['value'] for row in mine}
-        values[float(default(name))] = None
-        for _, value in sorted(values.items()):
-            same = unchanged if value is None else [row for row in mine if row['value'] == value]
-            shown = f'**{default(name)}**' if value is None else value
-            rows.append([f'`{name}`', shown, two(same, 'val'), two(same, 'train'),
-                         f'{mean(float(row["seconds"]) for row in same):.0f}', f'{int(same[0]["parameters"]):,}'])
+    groups = by(read('hyperparameters.csv'), 'name', 'value')
+    unchanged, rows = groups[('default', 'default')], []
+    for name in VALUES:
+        default = bigramv2.HYPERPARAMETERS[name]
+        mine = {float(value): (value, runs) for (changed, value), runs in groups.items() if changed == name}
+        mine[float(default)] = f'**{default}**', unchanged
+        rows += [[f'`{name}`', value, two(runs, 'val'), two(runs, 'train'), seconds(runs),
+                  f'{int(runs[0]["parameters"]):,}'] for _, (value, runs) in sorted(mine.items())]
     return table(['changed', 'to', 'val loss', 'train loss', 'seconds', 'parameters'], rows)
 
 
 def ablations():
-    rows = []
-    for part in dict.fromkeys(row['part'] for row in read('ablations.csv')):
-        same = [row for row in read('ablations.csv') if row['part'] == part]
-        rows.append([part, two(same, 'val'), two(same, 'train'), f'`{verse(same[0]["sample"])}`'])
+    groups = by(read('ablations.csv'), 'part')
+    rows = [[part, two(groups[part,], 'val'), two(groups[part,], 'train'), line(groups[part,][0]['sample'])]
+            for part in PARTS]
     return table(['taken out', 'val loss', 'train loss', 'what it writes after `ROMEO:`'], rows)
 
 
 def heads():
     rows = []
-    for size in dict.fromkeys((row['B'], row['T'], row['C'], row['H']) for row in read('heads.csv')):
-        ways = {row['way']: row for row in read('heads.csv') if (row['B'], row['T'], row['C'], row['H']) == size}
-        base = float(ways['modular']['milliseconds'])
-        rows.append([*size, *(f'{ways[way]["milliseconds"]}' for way in ways),
-                     *(f'{base / float(ways[way]["milliseconds"]):.2f}' for way in ('formula', 'fused')),
-                     *(ways[way]['megabytes'] for way in ways)])
-    return table(['B', 'T', 'C', 'H', 'one by one, ms', 'formula, ms', 'fused, ms', 'formula is faster by', 'fused by',
-                  'one by one, MB', 'formula, MB', 'fused, MB'], rows)
-
-
-def looks():
-    rows = read('heads_look.csv')
-    return table(list(rows[0]), [row.values() for row in rows])
+    for size, runs in by(read('heads.csv'), *'BTCH').items():
+        ways = {row['way']: row for row in runs}
+        time = {way: float(row['milliseconds']) for way, row in ways.items()}
+        rows.append([*size, *(row['milliseconds'] for row in ways.values()),
+                     *(f'{time["modular"] / time[way]:.2f}' for way in ('formula', 'fused')),
+                     *(row['megabytes'] for row in ways.values())])
+    return table(['B', 'T', 'C', 'H', 'one by one, ms', 'formula, ms', 'fused, ms', 'one by one / formula',
+                  'one by one / fused', 'one by one, MB', 'formula, MB', 'fused, MB'], rows)
 
 
 def completions():
     return table(['step', 'val loss', 'after `ROMEO:`'],
-                 [[row['step'], row['val'], f'`{verse(row["text"])}`'] for row in read('completions.csv')])
+                 [[row['step'], row['val'], line(row['text'])] for row in read('completions.csv')])
+
+
+def looks():
+    return as_it_is('heads_look.csv')
 
 
 def benchmark():
-    return table(['what', 'here', 'other', 'ratio'], [row.values() for row in read('benchmark.csv')])
+    return as_it_is('benchmark.csv')
 
 
 def nanogpt():
-    rows = read('nanogpt.csv')
+    return as_it_is('nanogpt.csv')
+
+
+def as_it_is(name):
+    rows = read(name)
     return table(list(rows[0]), [row.values() for row in rows])
 
 
 def settings():
-    rows = []
-    for name, comment in bigramv2.COMMENTS.items():
-        shown = default(name) if name != 'device' else 'the best there is'
-        rows.append([f'`{name}`', f'`{shown}`', comment])
+    """The hyperparameters and options as they stand at the top of bigramv2.py."""
+    source = Path(bigramv2.__file__).read_text(encoding='utf-8')
+    found = {name: rest for name, *rest in re.findall(r'^(\w+) = (.+?) +# (.+)$', source, re.M)}
+    found['device'] = 'the best there is', 'where it computes: `cuda`, `mps` or `cpu`'
+    rows = [[f'`{name}`', f'`{value}`', comment] for name in bigramv2.HYPERPARAMETERS | bigramv2.OPTIONS
+            for value, comment in [found[name]]]
     return table(['name', 'default', 'what it does'], rows)
 
 
-TABLES = [settings, hyperparameters, ablations, heads, looks, completions, benchmark, nanogpt]
-
-
-def link(match):
-    """Where a class or function, or a method as in GPT.stream, stands in its file."""
-    name, file = match.groups()
-    node = ast.parse((ROOT / file).read_text(encoding='utf-8'))
-    for part in name.split('.'):
-        node = next(inner for inner in node.body if getattr(inner, 'name', None) == part)
-    return f'[`{name}`, lines {node.lineno} to {node.end_lineno} of {file}]({file}#L{node.lineno}-L{node.end_lineno})'
+TABLES = [settings, ladder, hyperparameters, ablations, heads, looks, completions, benchmark, nanogpt]
 
 
 def filled(text):
-    """The README with every table as the results have it, and every link as the code has it."""
-    text = re.sub(r'\[`([\w.]+)`, lines \d+ to \d+ of (\w+\.py)\]\(.*?\)', link, text)
+    """The page with every table as the results have it."""
     for make in TABLES:
-        start, end = f'<!-- table {make.__name__} -->\n', '<!-- end -->'
-        if start in text:
-            before, rest = text.split(start)
-            text = before + start + make() + '\n' + end + rest.split(end, 1)[1]
+        begin, end = f'<!-- table {make.__name__} -->\n', '<!-- end -->'
+        if begin in text:
+            before, rest = text.split(begin)
+            text = before + begin + make() + '\n' + end + rest.split(end, 1)[1]
     return text
 
 
 if __name__ == '__main__':
-    README.write_text(filled(README.read_text(encoding='utf-8')), encoding='utf-8')
+    for page in PAGES:
+        page.write_text(filled(page.read_text(encoding='utf-8')), encoding='utf-8', newline='\n')
