@@ -507,9 +507,9 @@ def record(step, seconds, losses, model, optimizers, run):
         state = new | dict(weights=model.state_dict(), optimizers=[optimizer.state_dict() for optimizer in optimizers])
         if new['best'] < run['best']:
             save('model.pt', {name: state[name] for name in MODEL})
-        save('checkpoint.pt', state)
         write('loss.csv', ('step,seconds,train,val\n' + new['history']).encode())
-    run |= new
+        save('checkpoint.pt', state)
+    run |= new  # after the checkpoint: a stop tells the step that it holds
 
 
 def finish(model, data, run):

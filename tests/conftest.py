@@ -1,11 +1,18 @@
-"""What the tests share: the two models at small sizes, and the real command lines in an empty folder."""
+"""What the tests share: the models at small sizes, the devices there are, and the scripts as a user runs them."""
+import contextlib
+import io
 import os
+import runpy
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
 
 import bigram
 import bigramv2
@@ -14,6 +21,8 @@ ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / 'input.txt').read_text(encoding='utf-8')[:30_000]
 SMALL = ['--n_embd', '16', '--block_size', '16', '--num_layers', '1', '--batch_size', '4', '--eval_windows', '4',
          '--max_iters', '20', '--eval_interval', '10', '--max_new_tokens', '30']
+DEVICES = ['cpu', *['cuda'] * torch.cuda.is_available(), *['mps'] * torch.backends.mps.is_available()]
+posix = pytest.mark.skipif(os.name == 'nt', reason='Windows has no signals between processes')
 
 
 @pytest.fixture(autouse=True)
@@ -24,11 +33,21 @@ def one_thread_and_one_seed():
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Small sizes in both scripts, on the CPU, and back again after the test."""
+    """Small sizes in both scripts, on the CPU. All else is as in the files, and back again after the test."""
     sizes = dict(n_embd=32, num_heads=4, num_layers=2, block_size=16, batch_size=4, device='cpu')
-    for script in (bigram, bigramv2):
-        for name, value in sizes.items():
+    for script, values in ((bigram, sizes), (bigramv2, bigramv2.HYPERPARAMETERS | bigramv2.OPTIONS | sizes)):
+        for name, value in values.items():
             monkeypatch.setattr(script, name, value)
+
+
+@pytest.fixture(params=DEVICES if len(DEVICES) > 1 else None)
+def device(request, small, monkeypatch):
+    """Each device of this machine in turn: tensors and models are made there."""
+    name = getattr(request, 'param', 'cpu')
+    monkeypatch.setattr(bigram, 'device', name)
+    monkeypatch.setattr(bigramv2, 'device', name)
+    with torch.device(name):
+        yield name
 
 
 @pytest.fixture(params=[True, False], ids=['fused', 'formula'])
@@ -44,25 +63,151 @@ def shake(module):
     return module.eval()
 
 
-def run(script, *args, cwd, env=None, timeout=120):
-    """Run one of the scripts, or the file at a path, as a user would."""
-    path = script if Path(script).is_absolute() else ROOT / script
+# The scripts as a user runs them
+
+def command(script, args, device):
+    """The command line. bigramv2.py gets its device, so that a test means the same on every machine."""
+    where = ['--device', device] if Path(script).name == 'bigramv2.py' else []
+    return [str(ROOT / script), *where, *map(str, args)]
+
+
+def slashes(text):
+    """Paths as the tests write them."""
+    return text.replace('\\', '/') if os.name == 'nt' else text
+
+
+def run(script, *args, cwd, device='cpu', encoding='utf-8'):
+    """Run a script of the project, or the file at a path, from its first line to its last, in this process.
+
+    That saves the seconds in which a new process imports torch. An error that the script does not handle is raised.
+    """
+    printed, errors, status = io.BytesIO(), io.StringIO(), 0
+    out = io.TextIOWrapper(printed, encoding, newline='', write_through=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(cwd)
+        patch.setattr(sys, 'argv', command(script, args, device))
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+                runpy.run_path(sys.argv[0], run_name='__main__')
+        except SystemExit as end:  # with a message, Python prints it, and the status is 1
+            status = end.code if isinstance(end.code, int) else errors.write(f'{end.code}\n') and 1
+        finally:
+            torch.set_float32_matmul_precision('highest')
+    return SimpleNamespace(returncode=status, stdout=slashes(printed.getvalue().decode(encoding)),
+                           stderr=slashes(errors.getvalue()))
+
+
+def default_signals():
+    """Ctrl-C works in the new process, also where the tests run in the background and ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def start(script, *args, cwd, device='cpu', launcher=(), env=None, before=default_signals):
+    """Start a script as a process of its own."""
     environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONIOENCODING': 'utf-8', **(env or {})}
-    return subprocess.run([sys.executable, str(path), *map(str, args)], cwd=cwd, env=environment,
-                          capture_output=True, encoding='utf-8', timeout=timeout)
+    own = {} if os.name == 'nt' else dict(preexec_fn=before, start_new_session=True)
+    return subprocess.Popen([sys.executable, *launcher, *command(script, args, device)], cwd=cwd, env=environment,
+                            encoding='utf-8', stdout=subprocess.PIPE, stderr=subprocess.PIPE, **own)
 
 
-def succeeds(*args, **kwargs):
-    result = run(*args, **kwargs)
+def ended(process, timeout=120):
+    """Wait for a process, and return what `run` returns."""
+    try:
+        printed, errors = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill() if os.name == 'nt' else os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return SimpleNamespace(returncode=process.returncode, stdout=slashes(printed), stderr=slashes(errors))
+
+
+def good(result):
+    """What a run printed; it had nothing to complain about."""
     assert result.returncode == 0 and not result.stderr, result.stderr
     return result.stdout
 
 
+def succeeds(*args, **kwargs):
+    return good(run(*args, **kwargs))
+
+
+def files_in(folder):
+    return {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+def refused(folder, script, args, status, says):
+    """One line on stderr that says it, nothing on stdout, and no file changed."""
+    before = files_in(folder)
+    result = run(script, *args, cwd=folder)
+    assert (result.returncode, result.stdout) == (status, '')
+    assert says in result.stderr and result.stderr.startswith(Path(script).name)
+    assert len(result.stderr.splitlines()) == 1 and files_in(folder) == before
+
+
+def edited(folder, **lines):
+    """A copy of bigramv2.py in the folder, in which a learner has put other lines in place of hyperparameters'."""
+    source = (ROOT / 'bigramv2.py').read_text(encoding='utf-8')
+    for name, line in lines.items():
+        old = next(old for old in source.splitlines() if old.startswith(f'{name} ='))
+        source = source.replace(old, line)
+    (folder / 'bigramv2.py').write_text(source, encoding='utf-8')
+    return folder / 'bigramv2.py'
+
+
+# What a training leaves
+
 @pytest.fixture(scope='session')
 def trained(tmp_path_factory):
-    """A folder where prepare.py and a short training have run; copy it before changing anything."""
+    """A folder where prepare.py and a short training have run, as processes; copy it before changing anything."""
     folder = tmp_path_factory.mktemp('trained')
-    (folder / 'input.txt').write_text(TEXT, encoding='utf-8')
-    (folder / 'prepared').write_text(succeeds('prepare.py', cwd=folder), encoding='utf-8')
-    (folder / 'printed').write_text(succeeds('bigramv2.py', *SMALL, cwd=folder), encoding='utf-8')
+    (folder / 'input.txt').write_bytes(TEXT.encode())
+    for script, args, name in (('prepare.py', (), 'prepared'), ('bigramv2.py', SMALL, 'printed')):
+        (folder / name).write_bytes(good(ended(start(script, *args, cwd=folder))).encode())
     return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path, monkeypatch):
+    """A copy of that folder, and the working directory of this process."""
+    shutil.copytree(trained, tmp_path / 'copy')
+    monkeypatch.chdir(tmp_path / 'copy')
+    return tmp_path / 'copy'
+
+
+def saved(path):
+    return torch.load(path, map_location='cpu', weights_only=True)
+
+
+def same_weights(a, b, **tolerance):
+    """Whether two saved files hold the same weights: to the bit, or within a tolerance."""
+    a, b = saved(a)['weights'], saved(b)['weights']
+    close = (lambda x, y: torch.allclose(x, y, rtol=0, **tolerance)) if tolerance else torch.equal
+    return a.keys() == b.keys() and all(close(a[name], b[name]) for name in a)
+
+
+def losses(path):
+    """loss.csv without its seconds."""
+    return [(row[0], *row[2:]) for row in (line.split(',') for line in path.read_text().splitlines())]
+
+
+# Fuzzing
+
+@pytest.fixture(params=[60, pytest.param(3000, marks=pytest.mark.slow)], ids=['same', 'random'])
+def examples(request):
+    """How many inputs to try: a few, the same every time, or with -m slow thousands, others every time."""
+    return request.param
+
+
+def fuzz(examples, **strategies):
+    """Run the decorated check at once, on that many inputs."""
+    loose = settings(max_examples=examples, derandomize=examples < 1000, database=None, deadline=None,
+                     suppress_health_check=list(HealthCheck))
+    return lambda check: loose(given(**strategies)(check))()
+
+
+def outcome(work):
+    """What a call gives, or None where the program refused in one line. Anything else that it raises is a failure."""
+    try:
+        return work()
+    except SystemExit as refusal:
+        assert isinstance(refusal.code, str) and len(refusal.code.splitlines()) == 1
+        return None

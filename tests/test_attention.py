@@ -7,6 +7,7 @@ from torch.nn import functional as F
 import bigram
 import bigramv2
 
+pytestmark = pytest.mark.usefixtures('device')
 B, T, C, H = 3, 16, 32, 4
 
 

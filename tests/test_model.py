@@ -1,6 +1,7 @@
 """What the model is: a stack of pre-norm Transformer blocks that starts by guessing blindly and can learn."""
 import math
 
+import numpy as np
 import pytest
 import torch
 from conftest import shake
@@ -8,6 +9,7 @@ from conftest import shake
 import bigram
 import bigramv2
 
+pytestmark = pytest.mark.usefixtures('device')
 V = 11
 
 
@@ -18,14 +20,14 @@ def test_the_blocks_are_torch_transformer_encoder_layers(both_ways):
     out = expected = x
     for block in model.blocks:
         layer = torch.nn.TransformerEncoderLayer(32, 4, dim_feedforward=128, dropout=0.0, norm_first=True,
-                                                 activation=block.ffwd.net[1], batch_first=True)
+                                                 activation=torch.nn.functional.gelu, batch_first=True)
         attn = block.sa
         with torch.no_grad():
             layer.self_attn.in_proj_weight.copy_(torch.cat([attn.query.weight, attn.key.weight, attn.value.weight]))
             layer.self_attn.in_proj_bias.zero_()
         layer.self_attn.out_proj.load_state_dict(attn.proj.state_dict())
-        layer.linear1.load_state_dict(block.ffwd.net[0].state_dict())
-        layer.linear2.load_state_dict(block.ffwd.net[2].state_dict())
+        layer.linear1.load_state_dict(block.ffwd.fc.state_dict())
+        layer.linear2.load_state_dict(block.ffwd.proj.state_dict())
         layer.norm1.load_state_dict(block.ln1.state_dict())
         layer.norm2.load_state_dict(block.ln2.state_dict())
         out, expected = block(out), layer(expected, src_mask=later, is_causal=True)
@@ -102,12 +104,23 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_targets():
 def test_estimate_loss_tiles_the_data_and_leaves_dropout_off(monkeypatch):
     monkeypatch.setattr(bigramv2, 'dropout', 0.5)
     model = shake(bigramv2.GPT(V)).train()
-    data = torch.randint(V, (16 * 20 + 1,)).numpy().astype('<u2')
-    whole = bigramv2.estimate_loss(model, data)
+    data = torch.randint(V, (16 * 20 + 1,))
+    as_prepared = data.cpu().numpy().astype('<u2')
+    whole = bigramv2.estimate_loss(model, as_prepared, 20)
     assert model.training
-    model.eval()
-    tokens = torch.from_numpy(data.astype('int64'))
-    _, expected = model(tokens[:-1].view(20, 16), tokens[1:].view(20, 16))
+    _, expected = model.eval()(data[:-1].view(20, 16), data[1:].view(20, 16))
     assert whole == pytest.approx(expected.item(), abs=1e-5)
-    assert bigramv2.estimate_loss(model, data, 20) == whole
-    assert bigramv2.estimate_loss(model, data, 5) == bigramv2.estimate_loss(model, data, 5) != whole
+    assert bigramv2.estimate_loss(model, as_prepared, 10 ** 6) == whole
+    assert bigramv2.estimate_loss(model, as_prepared, 5) == bigramv2.estimate_loss(model, as_prepared, 5) != whole
+
+
+@pytest.mark.parametrize('characters', [17, 32, 33, 500, 10_000])
+@pytest.mark.parametrize('count', [1, 7, 100])
+def test_estimate_loss_looks_at_windows_that_are_evenly_spread_and_do_not_overlap(characters, count, monkeypatch):
+    seen, real = [], bigramv2.windows
+    monkeypatch.setattr(bigramv2, 'windows', lambda data, starts: (seen.extend(starts.tolist()), real(data, starts))[1])
+    bigramv2.estimate_loss(bigramv2.GPT(V), np.zeros(characters, dtype='<u2'), count)
+    last = (characters - 1) // 16 - 1  # of the windows that there are
+    assert len(seen) == min(count, last + 1) and seen[0] == 0 and seen[-1] == (16 * last if count > 1 else 0)
+    gaps = np.diff(seen)
+    assert not len(gaps) or gaps.min() >= 16 and gaps.max() - gaps.min() <= 16

@@ -1,4 +1,4 @@
-"""What the README says: its excerpts, commands, files, defaults and figures are those of the project."""
+"""What both READMEs say: their excerpts, commands, files, links, defaults and tables are those of the project."""
 import re
 import shlex
 import sys
@@ -10,10 +10,12 @@ import bigramv2
 
 sys.path.insert(0, str(ROOT / 'experiments'))
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
+LABORATORY = (ROOT / 'experiments/README.md').read_text(encoding='utf-8')
 SOURCES = {path.name: path.read_text(encoding='utf-8') for path in ROOT.glob('*.py')}
 EXCERPTS = re.findall(r'^```python\n(.*?)^```$', README, re.M | re.S)
-COMMANDS = [part.strip() for line in re.findall(r'^ {4}((?:pip|python|torchrun) .*)$', README, re.M)
-            for part in line.split('&&')] + re.findall(r'`((?:python|torchrun) [^`]+)`', README)
+BOTH = README + LABORATORY
+COMMANDS = sorted({part.strip() for line in re.findall(r'^ {4}((?:pip|python|torchrun) .*)$', BOTH, re.M)
+                   for part in line.split('&&')} | set(re.findall(r'`((?:python|torchrun) [^`]+)`', BOTH)))
 
 
 @pytest.mark.parametrize('excerpt', EXCERPTS, ids=lambda text: text.strip().splitlines()[0][:30])
@@ -27,7 +29,7 @@ def test_there_are_excerpts_and_commands():
 
 @pytest.mark.parametrize('command', COMMANDS)
 def test_every_command_parses(command, monkeypatch):
-    for name in bigramv2.COMMENTS:  # to be put back after the test
+    for name in bigramv2.HYPERPARAMETERS | bigramv2.OPTIONS:  # to be put back after the test
         monkeypatch.setattr(bigramv2, name, getattr(bigramv2, name))
     program, *words = shlex.split(command)
     if program == 'pip':
@@ -45,18 +47,31 @@ def test_every_command_parses(command, monkeypatch):
         bigramv2.configure(words[words.index(script) + 1:])
 
 
-def test_every_file_and_picture_exists():
-    names = re.findall(r'\]\(([^)#]+)\)', README)
-    names += re.findall(r'`((?:[\w.]+/)+[\w.]*|\w+\.(?:py|md|txt|toml))`', README)
-    made = ('out/', 'tokens/train.bin', 'tokens/val.bin')  # by the program
-    missing = [name for name in names if not name.startswith(made) and not (ROOT / name).exists()]
-    assert len(names) > 20 and not missing
+@pytest.mark.parametrize('page', ['README.md', 'experiments/README.md'])
+def test_every_file_and_picture_exists(page):
+    text, folder = (ROOT / page).read_text(encoding='utf-8'), (ROOT / page).parent
+    linked = [name for name in re.findall(r'\]\(([^)#]+)(?:#[^)]*)?\)', text) if not name.startswith('https://')]
+    assert len(linked) > 8 and not [name for name in linked if not (folder / name).exists()]
+    named = re.findall(r'`((?:[\w.]+/)+[\w.]*|\w+\.(?:py|md|txt|toml))`', text)
+    made = ('out/', 'tokens/', 'experiments/out/')  # by the program
+    missing = [name for name in named if not name.startswith(made)
+               and not any((place / name).exists() for place in (ROOT, folder))]
+    assert len(named) > 15 and set(missing) <= {'book.txt', 'start.txt', 'prepare.py'}
+
+
+def anchors(text):
+    return {re.sub(r'[^\w -]', '', title.lower()).replace(' ', '-') for title in re.findall(r'^##+ (.+)$', text, re.M)}
 
 
 def test_every_link_to_a_section_has_one():
-    titles = re.findall(r'^## (.+)$', README, re.M)
-    titles = {re.sub(r'[^\w -]', '', title.lower()).replace(' ', '-') for title in titles}
-    assert set(re.findall(r'\]\(#([^)]+)\)', README)) <= titles
+    assert set(re.findall(r'\]\(#([^)]+)\)', README)) <= anchors(README)
+    assert set(re.findall(r'\]\(#([^)]+)\)', LABORATORY)) <= anchors(LABORATORY)
+    assert set(re.findall(r'\]\(experiments/README.md#([^)]+)\)', README)) <= anchors(LABORATORY)
+    assert set(re.findall(r'\]\(../README.md#([^)]+)\)', LABORATORY)) <= anchors(README)
+
+
+def test_the_readme_stays_readable():
+    assert len(README.encode()) <= 45_522  # bytes, as much as its first edition
 
 
 @pytest.mark.parametrize('script', ['bigram.py', 'bigramv2.py'])
@@ -67,16 +82,18 @@ def test_every_idea_in_the_code_is_explained(script):
 
 
 def test_the_table_of_hyperparameters_has_every_one_with_its_default():
-    rows = dict(re.findall(r'^\| `(\w+)` \| `(.+?)` \| [^|]+ \|$', README.split('<!-- table settings -->')[1], re.M))
-    lines = re.findall(r'^(\w+) = (.+?)  # ', SOURCES['bigramv2.py'].split('# ----')[0], re.M)
-    assert len(lines) > 25
-    for name, value in lines:
-        assert name == 'device' or rows[name] == value.strip()
+    table = LABORATORY.split('<!-- table settings -->')[1]
+    rows = dict(re.findall(r'^\| `(\w+)` \| `(.+?)` \| [^|]+ \|$', table, re.M))
+    lines = dict(re.findall(r'^(\w+) = (.+?)  # ', SOURCES['bigramv2.py'].split('# ----')[0], re.M))
+    names = bigramv2.HYPERPARAMETERS.keys() | bigramv2.OPTIONS.keys()
+    assert len(names) > 25
+    for name in names - {'device'}:
+        assert rows[name] == lines[name].strip()
 
 
-def test_every_table_of_results_is_that_of_its_file_and_every_link_has_its_lines(monkeypatch):
+def test_every_table_of_results_is_that_of_its_file(monkeypatch):
     monkeypatch.chdir(ROOT)
     from tables import TABLES, filled
-    assert filled(README) == README
-    named = re.findall(r'<!-- table (\w+) -->', README)
+    assert filled(README) == README and filled(LABORATORY) == LABORATORY
+    named = re.findall(r'<!-- table (\w+) -->', BOTH)
     assert sorted(named) == sorted(make.__name__ for make in TABLES)

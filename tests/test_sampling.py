@@ -1,10 +1,14 @@
 """What sampling does: draw from the model's guess, made bolder or wilder, as fast with a cache as without."""
+from itertools import islice
+
 import pytest
 import torch
-from conftest import shake
+from conftest import fuzz, shake
+from hypothesis import strategies as st
 
 import bigramv2
 
+pytestmark = pytest.mark.usefixtures('device')
 V = 11
 
 
@@ -45,6 +49,16 @@ def test_the_cache_computes_one_position_a_character(model):
     assert computed == [5] + [1] * 11 + [8] + [1] * 8 + [8] + [1] * 8
 
 
+def test_the_plain_loop_and_the_one_with_the_cache_yield_the_same(model):
+    prompt = torch.randint(V, (2, 3))
+    ways = []
+    for write in (model.write, model.write_with_cache, model.stream):
+        torch.manual_seed(3)
+        with torch.inference_mode():
+            ways.append(torch.cat([*islice(write(prompt, 0.7, 4), 40)], dim=1))
+    assert torch.equal(ways[0], ways[1]) and torch.equal(ways[0], ways[2])
+
+
 @pytest.mark.parametrize('temperature', [0.5, 1.0, 2.0])
 @pytest.mark.parametrize('top_k', [0, 3, 100])
 def test_characters_are_drawn_from_the_softmax(model, temperature, top_k):
@@ -52,10 +66,10 @@ def test_characters_are_drawn_from_the_softmax(model, temperature, top_k):
     logits = model(prompt)[0][0, -1]
     if top_k == 3:
         logits = torch.where(logits >= logits.sort().values[-3], logits, -torch.inf)
-    n = 40_000
+    n = 10_000
     drawn = generate(model, prompt.expand(n, 4), 1, temperature=temperature, top_k=top_k)[:, -1]
     shares = torch.bincount(drawn, minlength=V) / n
-    torch.testing.assert_close(shares, (logits / temperature).softmax(dim=-1), atol=0.015, rtol=0)
+    torch.testing.assert_close(shares, (logits / temperature).softmax(dim=-1), atol=0.02, rtol=0)
 
 
 def test_a_block_of_one_character_can_write(monkeypatch):
@@ -63,9 +77,42 @@ def test_a_block_of_one_character_can_write(monkeypatch):
     assert shake(bigramv2.GPT(V)).generate(torch.zeros(1, 1, dtype=torch.long), 5).shape == (1, 6)
 
 
-def test_one_module_a_head_writes_too(monkeypatch):
-    monkeypatch.setattr(bigramv2, 'MultiHeadAttn', bigramv2.MultiHeadAttn)
+def test_one_module_a_head_writes_too():
     model = shake(bigramv2.GPT(V))
     for block in model.blocks:
         block.sa = shake(bigramv2.MultiHeadAttention(4, 8))
     assert generate(model, torch.zeros(1, 1, dtype=torch.long)).shape == (1, 61)
+
+
+@pytest.mark.parametrize('temperature', [0.0, 1e-9, 1e-45, 1e-190, 5e-324])
+def test_a_tiny_temperature_draws_the_likeliest_character(temperature):
+    logits = torch.randn(100, V) * 100
+    assert torch.equal(bigramv2.GPT.draw(logits, temperature), logits.argmax(dim=-1, keepdim=True))
+
+
+def test_large_logits_and_a_small_temperature_do_not_overflow():
+    logits = torch.randn(100, V) * 1e35
+    assert torch.equal(bigramv2.GPT.draw(logits, 1e-8), logits.argmax(dim=-1, keepdim=True))
+
+
+def test_any_logits_can_be_drawn_from_at_any_temperature(examples):
+    @fuzz(examples, logits=st.lists(st.floats(-2.0 ** 120, 2.0 ** 120, width=32), min_size=1, max_size=9),
+          temperature=st.floats(0, 1e6), top_k=st.integers(0, 12))
+    def check(logits, temperature, top_k):
+        token = bigramv2.GPT.draw(torch.tensor([logits]), temperature, top_k).item()
+        better = sum(other > logits[token] for other in logits)
+        assert better < (top_k or len(logits)) and (temperature >= 1e-9 or better == 0)
+
+
+@pytest.mark.parametrize('top_k', [1, 3, V, V + 1, 2 ** 40])
+def test_exactly_k_characters_can_be_drawn_and_of_equal_ones_those_that_come_first(top_k):
+    drawn = bigramv2.GPT.draw(torch.zeros(5000, V), top_k=top_k)
+    assert set(drawn.flatten().tolist()) == set(range(min(top_k, V)))
+    logits = torch.tensor([0.0, 2.0, 1.0, 1.0, 1.0]).expand(5000, 5)
+    drawn = bigramv2.GPT.draw(logits, top_k=min(top_k, 3))
+    assert set(drawn.flatten().tolist()) == {1, 2, 3} if top_k > 1 else {1}
+
+
+def test_top_1_of_an_untrained_model_is_one_character_only():
+    drawn = bigramv2.GPT(V).eval().generate(torch.zeros(1, 1, dtype=torch.long), 50, top_k=1)[0, 1:]
+    assert set(drawn.tolist()) == {0}
