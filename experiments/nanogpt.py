@@ -15,8 +15,8 @@ from common import QUICK, RESULTS, ROOT, append, bigramv2, torch
 RECIPE = ('config/train_shakespeare_char.py --device=cpu --compile=False --eval_iters=20 --log_interval=100 '
           '--block_size=64 --batch_size=12 --n_layer=4 --n_head=4 --n_embd=128 --max_iters=2000 '
           '--lr_decay_iters=2000 --dropout=0.0').split()  # for a CPU, from its README
-TO_ITS_LOSS = ('--num_layers 2 --n_embd 96 --block_size 48 --batch_size 16 --max_iters 500 --eval_interval 500 '
-               '--learning_rate 0.05 --adamw_learning_rate 0.02').split()
+TO_ITS_LOSS = ('--num_layers 2 --n_embd 96 --block_size 48 --batch_size 16 --max_iters 370 --eval_interval 370 '
+               '--learning_rate 0.06 --adamw_learning_rate 0.02').split()
 ROUNDS = 1 if QUICK else 3
 FEW = ['--max_iters', '20'] if QUICK else []
 TEXT = Path('data', 'shakespeare_char')  # where nanoGPT has its text and the script that prepares it
