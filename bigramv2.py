@@ -87,11 +87,12 @@ def get_batch(data, step):
     window = step * batch_size + np.arange(batch_size)                   # (B,): its number, counted from step 0
     places = (np.random.default_rng(seed).random() + window * 0.6180339887498949) % 1   # (B,), from 0 to 1
     starts = (places * (len(data) - block_size)).astype(np.int64)        # (B,)
-    return windows(data, starts[rank::world_size])
+    return windows(data, starts[rank::world_size])                       # every world_size-th one is for this process
 
 
 # ---------------------------------------------------------------- attention
-# Vaswani et al. 2017, "Attention is all you need", section 3.2
+# Vaswani et al. 2017, "Attention is all you need", section 3.2. The model uses MultiHeadAttn. Head and
+# MultiHeadAttention are those of chapter one, to compare.
 
 class Head(nn.Module):
     """One head of causal self-attention: (B, T, C) -> (B, T, D)."""
@@ -133,7 +134,7 @@ class MultiHeadAttn(nn.Module):
 
     One matrix holds the matrices of all heads, and H becomes a dimension of the tensors. In training there is no cache
     and past is 0: skip them until `GPT.write_with_cache`. The cache (2, B, H, block_size, D) holds the keys and values
-    of `past` earlier positions, and x is then one new position.
+    of `past` earlier positions. In the first call x is the whole prompt, and after that one new position.
     """
 
     def __init__(self, num_heads, n_embd, block_size, dropout):
@@ -157,7 +158,8 @@ class MultiHeadAttn(nn.Module):
             k, v = cache[:, :, :, :S]                                   # (B, H, S, D) each
         if fused_attention:
             p = self.attn_dropout.p if self.training else 0.0
-            out = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=T == S)  # one new position: no mask
+            # A single new position may look at all S, so it needs no mask.
+            out = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=T == S)
         else:  # the same, line by line
             weights = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5     # (B, H, T, D) @ (B, H, D, S) -> (B, H, T, S)
             weights = weights.masked_fill(~self.tril[past:S, :S], float('-inf'))
@@ -188,7 +190,7 @@ class Block(nn.Module):
 
     def __init__(self, n_embd, num_heads):
         super().__init__()
-        head_size = n_embd // num_heads  # D
+        head_size = n_embd // num_heads  # D, for the commented line
         # self.sa = MultiHeadAttention(num_heads, head_size)                   # one module per head
         self.sa = MultiHeadAttn(num_heads, n_embd, block_size, dropout=dropout)  # all heads at once
         self.ffwd = FeedForward(n_embd)
@@ -215,7 +217,7 @@ class GPT(nn.Module):
         self.ln = nn.LayerNorm(n_embd)
         self.head = nn.Linear(n_embd, vocab_size)
 
-        nn.init.normal_(self.token_embedding.weight, std=0.5)  # about the size of the waves
+        nn.init.normal_(self.token_embedding.weight, std=0.5)  # a little smaller than the waves
         # Each block starts by adding zero, and the head by giving all characters the same score: the loss is ln(V).
         for last in (self.head, *(b.sa.proj for b in self.blocks), *(b.ffwd.proj for b in self.blocks)):
             nn.init.zeros_(last.weight)
@@ -242,7 +244,7 @@ class GPT(nn.Module):
         """Draw a token (B, 1) from the softmax of the logits (B, V), divided by the temperature."""
         if temperature < 1e-9:  # as good as 0: the likeliest
             return logits.argmax(dim=-1, keepdim=True)                               # (B, 1)
-        if top_k:  # of equal logits the first ones count as larger, so exactly k are left
+        if top_k:  # all behind the first k get -inf; of equal logits the first stays first, so exactly k are left
             order = logits.sort(dim=-1, descending=True, stable=True).indices        # (B, V)
             logits = logits.scatter(1, order[:, top_k:], float('-inf'))
         logits = logits - logits.amax(dim=-1, keepdim=True)  # changes no probability, and no quotient overflows
@@ -273,7 +275,7 @@ class GPT(nn.Module):
             yield new
             past = idx.shape[1]
             idx = torch.cat((idx, new), dim=1)
-            if idx.shape[1] > block_size:  # in the half window each position is another, so the cache starts again
+            if idx.shape[1] > block_size:  # full: each token gets a new position, so the cache starts again
                 idx, past = idx[:, -((block_size + 1) // 2):], 0
 
     @torch.inference_mode()
@@ -293,7 +295,7 @@ def orthogonalize(g):
     """Return the orthogonal matrices nearest to g (n, rows, columns), roughly, by five Newton-Schulz steps.
 
     Let g = U S V' be the singular value decomposition. A step maps each singular value s to
-    3.4445 s - 4.7750 s^3 + 2.0315 s^5. Five steps bring all of them between 0.7 and 1.2, and U and V stay as they are.
+    3.4445 s - 4.7750 s^3 + 2.0315 s^5. Five steps bring those from 0.01 to 1 to between 0.7 and 1.2; U and V stay.
     """
     if g.shape[-2] > g.shape[-1]:
         return orthogonalize(g.mT).mT
@@ -313,8 +315,8 @@ class Muon(torch.optim.Optimizer):
     The step is that of torch.optim.Muon, but in float32 and with all matrices of one shape in one product.
     """
 
-    def __init__(self, params, lr, momentum=0.95, weight_decay=0.0):
-        by_shape = {}
+    def __init__(self, params, lr, momentum=0.9, weight_decay=0.0):
+        by_shape = {}  # one group for each shape, so that step can stack its matrices
         for p in params:
             by_shape.setdefault(p.shape, []).append(p)
         super().__init__([{'params': same} for same in by_shape.values()],
@@ -329,7 +331,7 @@ class Muon(torch.optim.Optimizer):
             mean.lerp_(grad, 1 - beta)                          # running mean: beta * mean + (1 - beta) * grad
             update = orthogonalize(grad.lerp(mean, beta))       # mixed with grad once more: Nesterov's momentum
             rows, columns = grad.shape[1:]
-            for p, u in zip(params, update):                    # a tall matrix takes a longer step
+            for p, u in zip(params, update):                    # a tall matrix takes a longer step, as in Jordan's Muon
                 p.mul_(1 - lr * group['weight_decay']).add_(u, alpha=-lr * max(1, rows / columns) ** 0.5)
 
 
@@ -338,23 +340,23 @@ def make_optimizers(model):
     matrices, rest = [], []
     for name, p in model.named_parameters():
         (matrices if name.startswith('blocks.') and p.ndim == 2 else rest).append(p)
-    return [Muon(matrices, lr=learning_rate, momentum=0.9, weight_decay=weight_decay),
+    return [Muon(matrices, lr=learning_rate, weight_decay=weight_decay),
             torch.optim.AdamW(rest, lr=adamw_learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)]
 
 
 # ---------------------------------------------------------------- training
 
 @torch.no_grad()
-def estimate_loss(model, data, most):
+def estimate_loss(model, data, max_windows):
     """Mean loss per character of data (N,), in nats, without dropout.
 
-    It is measured on at most so many windows, evenly spread and without overlap. They are always the same, so the
-    curve shows learning and not luck.
+    It is measured on at most max_windows windows, evenly spread and without overlap. They are always the same, so
+    the curve shows learning and not luck.
     """
     model.eval()
-    there = (len(data) - 1) // block_size
-    starts = np.linspace(0, there - 1, min(most, there)).astype(np.int64) * block_size
-    batches = np.split(starts, range(16, len(starts), 16))
+    available = (len(data) - 1) // block_size
+    starts = np.linspace(0, available - 1, min(max_windows, available)).astype(np.int64) * block_size  # (windows,)
+    batches = np.split(starts, range(16, len(starts), 16))                           # 16 windows at a time
     total = sum(model(*windows(data, batch))[1].item() * len(batch) for batch in batches)
     model.train()
     return total / len(starts)
