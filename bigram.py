@@ -4,7 +4,8 @@ Chapter one begins with a table that counts which character follows which. (A bi
 Then comes the Transformer, which looks further back. Each of its attention heads is a module of its own.
 Chapter two, bigramv2.py, computes all heads at once and learns faster.
 
-Shapes: B batch, T time (positions), C channels (n_embd), D head size (C / num_heads), V vocabulary.
+Shapes: B batch, T time (positions), C channels (n_embd), H heads, D head size (C / H), V vocabulary.
+() is a single number, and an arrow stands between the shapes of what goes in and what comes out.
 """
 import sys
 import time
@@ -16,15 +17,15 @@ import torch.nn as nn
 from torch.nn import functional as F
 
 batch_size = 16       # B: pieces of text in a training step
-block_size = 64       # T: how many characters back the model can look
+block_size = 64       # T: how many characters the model sees at once
 max_iters = 4500      # training steps
 eval_interval = 500   # steps between two looks at the loss
 eval_iters = 40       # batches that a look averages over
 learning_rate = 2e-3  # size of AdamW's steps
 n_embd = 96           # C: channels, the width of the model
-num_heads = 4         # attention heads in a block, each of size D = C / num_heads
-num_layers = 3        # blocks
-dropout = 0.0         # share of activations set to 0 in training, against overfitting
+num_heads = 4         # H: attention heads in a block, each of size D = C / H
+num_layers = 3        # how many blocks, one after the other
+dropout = 0.0         # share of numbers set to 0 in training, against overfitting
 seed = 1337           # same seed, same machine: same result
 device = 'cuda' if torch.cuda.is_available() else 'cpu'
 
@@ -72,7 +73,7 @@ class Head(nn.Module):
         self.key = nn.Linear(n_embd, head_size, bias=False)
         self.query = nn.Linear(n_embd, head_size, bias=False)
         self.value = nn.Linear(n_embd, head_size, bias=False)
-        # A buffer goes to the GPU with the model, but it is not a weight: training never changes it.
+        # A buffer goes to the GPU with the model, but it is not a parameter: training never changes it.
         self.register_buffer('tril', torch.tril(torch.ones(block_size, block_size, dtype=torch.bool)), persistent=False)
         self.dropout = nn.Dropout(dropout)
 
@@ -81,7 +82,7 @@ class Head(nn.Module):
         k, q, v = self.key(x), self.query(x), self.value(x)       # (B, T, D) each
         weights = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5   # (B, T, D) @ (B, D, T) -> (B, T, T)
         weights = weights.masked_fill(~self.tril[:T, :T], float('-inf'))  # no position sees a later one
-        weights = F.softmax(weights, dim=-1)                      # each row sums to 1
+        weights = F.softmax(weights, dim=-1)                      # (B, T, T), each row sums to 1
         weights = self.dropout(weights)
         return weights @ v                                        # (B, T, T) @ (B, T, D) -> (B, T, D)
 
@@ -96,7 +97,7 @@ class MultiHeadAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x):
-        out = torch.cat([head(x) for head in self.heads], dim=-1)  # num_heads times (B, T, D) -> (B, T, C)
+        out = torch.cat([head(x) for head in self.heads], dim=-1)  # H times (B, T, D) -> (B, T, C)
         return self.dropout(self.proj(out))                        # (B, T, C)
 
 
@@ -127,8 +128,8 @@ class Block(nn.Module):
         self.ln2 = nn.LayerNorm(n_embd)
 
     def forward(self, x):
-        x = x + self.sa(self.ln1(x))
-        x = x + self.ffwd(self.ln2(x))
+        x = x + self.sa(self.ln1(x))                               # (B, T, C)
+        x = x + self.ffwd(self.ln2(x))                             # (B, T, C)
         return x
 
 
@@ -157,7 +158,7 @@ class GPT(nn.Module):
     def generate(self, idx, max_new_tokens):
         """Continue the tokens idx (B, T): (B, T + max_new_tokens)."""
         for _ in range(max_new_tokens):
-            logits, _ = self(idx[:, -block_size:])         # (B, T, V), from the last block_size tokens
+            logits, _ = self(idx[:, -block_size:])         # (B, T, V), T at most block_size
             probs = F.softmax(logits[:, -1], dim=-1)       # (B, V), of the last position
             new = torch.multinomial(probs, num_samples=1)  # (B, 1), drawn with these probabilities
             idx = torch.cat((idx, new), dim=1)             # (B, T + 1)
@@ -190,18 +191,18 @@ def main():
 
     table = count_pairs(train_data, len(vocab))
     loss = F.cross_entropy(table[val_data[:-1]], val_data[1:])  # (N - 1, V), (N - 1,) -> ()
-    line = [0]  # token 0 is the first of the vocabulary: in this text the line end
+    written = [0]  # token 0 is the first of the vocabulary: in this text the line end
     for _ in range(80):
-        probs = F.softmax(table[line[-1]], dim=-1)  # (V,), the row of the last token
-        line.append(torch.multinomial(probs, num_samples=1).item())
+        probs = F.softmax(table[written[-1]], dim=-1)  # (V,), the row of the last token
+        written.append(torch.multinomial(probs, num_samples=1).item())
     print(f'Counting pairs: val {loss:.4f}. The table writes:')
-    print(''.join(vocab[token] for token in line[1:]).replace('\n', ' / '))
+    print(''.join(vocab[token] for token in written[1:]).replace('\n', ' / '))
 
     model = GPT(len(vocab)).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
     print(f'The Transformer, with {sum(p.numel() for p in model.parameters()):,} parameters on {device}:', flush=True)
     start = time.time()
-    for step in range(max_iters + 1):
+    for step in range(max_iters + 1):  # the last round only looks at the loss
         if step % eval_interval == 0 or step == max_iters:
             train_loss, val_loss = estimate_loss(model, train_data), estimate_loss(model, val_data)
             print(f'step {step:5}: train {train_loss:.4f}, val {val_loss:.4f}, {time.time() - start:.0f} s', flush=True)

@@ -89,7 +89,9 @@ PARTS = {  # what is missing: how to take it out, and hyperparameters that go wi
     'one head': (None, {'num_heads': 1}),
     'no feed-forward': (no_feed_forward, {}),
     'no output projection': (no_projection, {}),
+    'AdamW at 0.0015 in place of Muon': (adamw_alone, {'learning_rate': 0.0015}),
     'AdamW at 0.003 in place of Muon': (adamw_alone, {'learning_rate': 0.003}),
+    'AdamW at 0.006 in place of Muon': (adamw_alone, {'learning_rate': 0.006}),
     'windows at random places': (random_places, {}),
     'constant learning rate': (constant_rate, {}),
 }

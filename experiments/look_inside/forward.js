@@ -139,13 +139,16 @@ class GPT {
     if (window.length > block_size) window.splice(0, window.length - half);
   }
 
-  // Minus the log of the probability of each token but the first, in nats: (T - 1,). Their mean is the loss.
+  // Minus the log of the probability of a token after position t, in nats
+  surprise(t, token) {
+    const logits = this.logits.subarray(t * this.V, (t + 1) * this.V), most = Math.max(...logits);
+    return most - logits[token] + Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit - most), 0));
+  }
+
+  // That of each token but the first: (T - 1,). Their mean is the loss.
   surprises(tokens) {
-    const { V } = this, logits = this.forward(tokens);
-    return tokens.slice(1).map((token, t) => {
-      const row = logits.subarray(t * V, (t + 1) * V), most = row.reduce((a, b) => Math.max(a, b));
-      return most - row[token] + Math.log(row.reduce((sum, logit) => sum + Math.exp(logit - most), 0));
-    });
+    this.forward(tokens);
+    return tokens.slice(1).map((token, t) => this.surprise(t, token));
   }
 }
 
