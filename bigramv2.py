@@ -81,7 +81,7 @@ def windows(data, starts):
 def get_batch(data, step):
     """The batch of a step: inputs (B, T) and targets (B, T), cut out of data (N,). Several processes share it.
 
-    Each window begins 0.618 of the text (the golden ratio) after the one before, in a circle. Such places cover the
+    Each window begins 0.618 of the text (1 / golden ratio) after the one before, in a circle. Such places cover the
     text more evenly than random ones. They depend only on the seed and the step, so a resumed run takes the same ones.
     """
     window = step * batch_size + np.arange(batch_size)                   # (B,): its number, counted from step 0
@@ -241,7 +241,7 @@ class GPT(nn.Module):
 
     @staticmethod
     def draw(logits, temperature=1.0, top_k=0):
-        """Draw a token (B, 1) from the softmax of the logits (B, V), divided by the temperature."""
+        """Draw a token (B, 1) from softmax(logits / temperature), for logits (B, V)."""
         if temperature < 1e-9:  # as good as 0: the likeliest
             return logits.argmax(dim=-1, keepdim=True)                               # (B, 1)
         if top_k:  # all behind the first k get -inf; of equal logits the first stays first, so exactly k are left
@@ -295,7 +295,8 @@ def orthogonalize(g):
     """Return the orthogonal matrices nearest to g (n, rows, columns), roughly, by five Newton-Schulz steps.
 
     Let g = U S V' be the singular value decomposition. A step maps each singular value s to
-    3.4445 s - 4.7750 s^3 + 2.0315 s^5. Five steps bring those from 0.01 to 1 to between 0.7 and 1.2; U and V stay.
+    3.4445 s - 4.7750 s^3 + 2.0315 s^5, and leaves U and V. After five steps, each s that was 0.01 or more is between
+    0.68 and 1.14.
     """
     if g.shape[-2] > g.shape[-1]:
         return orthogonalize(g.mT).mT
@@ -356,8 +357,11 @@ def estimate_loss(model, data, max_windows):
     model.eval()
     available = (len(data) - 1) // block_size
     starts = np.linspace(0, available - 1, min(max_windows, available)).astype(np.int64) * block_size  # (windows,)
-    batches = np.split(starts, range(16, len(starts), 16))                           # 16 windows at a time
-    total = sum(model(*windows(data, batch))[1].item() * len(batch) for batch in batches)
+    total = 0.0
+    for batch in np.split(starts, range(16, len(starts), 16)):                       # 16 windows at a time
+        x, y = windows(data, batch)                                                  # (16, T) each
+        logits, loss = model(x, y)                                                   # (16, T, V), ()
+        total += loss.item() * len(batch)
     model.train()
     return total / len(starts)
 
@@ -420,6 +424,8 @@ LIMITS = {  # the least and the most; whole numbers only, where these are whole
     'warmup_iters seed max_new_tokens top_k': (0, 2 ** 40),
     'learning_rate adamw_learning_rate weight_decay': (0.0, 1e3),
     'dropout': (0.0, 0.99), 'grad_clip': (0.0, math.inf), 'temperature': (0.0, 1e6)}
+TOKENS = ('is missing: run python prepare.py',
+          'is damaged, or the files in tokens/ do not belong together: run python prepare.py again')
 # the parts of each file, and their types
 MODEL = dict(weights=dict, vocab=str, hyperparameters=dict, step=int, best=float)
 FILES = {'loss.csv': {}, 'model.pt': MODEL,
@@ -429,12 +435,12 @@ FILES = {'loss.csv': {}, 'model.pt': MODEL,
 def main():
     given = configure(sys.argv[1:])
     if sample_only:
-        saved = load('model.pt', given, free={'seed'})
-        model = GPT(len(saved['vocab'])).to(device)
-        put(saved, 'model.pt', model)
+        model, saved = load('model.pt', given, free={'seed'})
         return write_text(model, saved['vocab']) if rank == 0 else None
 
-    saved = load('checkpoint.pt', given, free={'max_iters'}) if resume else None
+    saved = {}
+    if resume:
+        model, saved = load('checkpoint.pt', given, free={'max_iters'})
     data, vocab = load_data()
     first_tokens(vocab)  # refuses a prompt with unknown characters
     if saved and saved['vocab'] != vocab:
@@ -448,16 +454,20 @@ def main():
     if world_size > 1:  # the others may have to wait while the first process writes its text
         torch.distributed.init_process_group('nccl' if 'cuda' in device else 'gloo', timeout=timedelta(hours=1))
 
-    torch.manual_seed(seed)
-    model = GPT(len(vocab)).to(device)
+    if not resume:
+        torch.manual_seed(seed)
+        model = GPT(len(vocab)).to(device)
     optimizers = make_optimizers(model)
-    run = dict(vocab=vocab, hyperparameters={name: globals()[name] for name in HYPERPARAMETERS}, top=HYPERPARAMETERS,
-               step=0, best=math.inf, history='', seconds=0.0)
-    if saved:
-        put(saved, 'checkpoint.pt', model, optimizers)
-        run |= {name: saved[name] for name in ('top', 'step', 'best', 'history', 'seconds')}
+    if resume:
+        with reading(Path(out_dir, 'checkpoint.pt')):
+            for optimizer, state in zip(optimizers, saved['optimizers'], strict=True):
+                optimizer.load_state_dict(state)
+                if saved['step'] and not optimizer.state:
+                    raise ValueError('an optimizer has no state')
         if not Path(out_dir, 'model.pt').exists():
-            run['best'] = math.inf  # the next measurement saves one
+            saved['best'] = math.inf  # the next measurement saves one
+    run = dict(top=HYPERPARAMETERS, step=0, best=math.inf, history='', seconds=0.0) | saved
+    run |= dict(vocab=vocab, hyperparameters={name: globals()[name] for name in HYPERPARAMETERS})
     follow(model, optimizers, data, run)
     if rank == 0:
         finish(model, data['val'], run)
@@ -517,13 +527,13 @@ def record(step, seconds, losses, model, optimizers, run):
 def finish(model, data, run):
     """Go back to the best weights, measure their loss on data (N,), and write."""
     best = read('model.pt')
-    put(best, 'model.pt', model)
+    with reading(Path(out_dir, 'model.pt')):
+        model.load_state_dict(best['weights'])
     most = max(1, 10 ** 6 // block_size)  # windows: a million characters are enough of a long text
     characters = min(most, (len(data) - 1) // block_size) * block_size
     say(f'Done in {clock(run["seconds"])}. The best weights are in {out_dir}/model.pt, with validation loss '
         f'{estimate_loss(model, data, most):.4f} over {characters:,} of {len(data):,} characters.')
-    rows = [line.split(',') for line in run['history'].splitlines()]
-    train_loss = {int(step): float(loss) for step, _, loss, _ in rows}
+    train_loss = train_losses(run['history'])
     if best['step'] < 0.8 * max_iters and train_loss[max_iters] < train_loss.get(best['step'], 0):
         say(f'The validation loss was best at step {best["step"]}. From there on the model learnt its text by heart. '
             'Try dropout, a smaller model or more text.')
@@ -593,37 +603,33 @@ def check_values():
 
 def load_data():
     """Return the tokens of prepare.py as memory maps {'train': (N,), 'val': (M,)}, and their vocabulary."""
-    path = Path('tokens/meta.json')
-    try:
-        meta, data = json.loads(path.read_text(encoding='utf-8')), {}
+    path, data = Path('tokens/meta.json'), {}
+    with reading(path, *TOKENS):
+        meta = json.loads(path.read_text(encoding='utf-8'))
+        right = {split: [meta[split], meta[f'{split}_crc32']] for split in ('train', 'val')}
         checksum = zlib.crc32(meta['vocab'].encode())
-        for split in ('train', 'val'):
-            path = Path(f'tokens/{split}.bin')
+    for split in right:
+        path = Path(f'tokens/{split}.bin')
+        with reading(path, *TOKENS):
             data[split] = np.memmap(path, dtype='<u2', mode='r')
-            if [len(data[split]), zlib.crc32(data[split], checksum)] != [meta[split], meta[f'{split}_crc32']]:
-                raise ValueError
-    except FileNotFoundError:
-        fail(f'{path} is missing: run python prepare.py')
-    except Exception:  # broken in whatever way
-        fail(f'{path} is damaged, or the files in tokens/ do not belong together: run python prepare.py again')
-    for split, tokens in data.items():
-        if len(tokens) <= block_size:
-            fail(f'tokens/{split}.bin has {len(tokens)} characters, too few for block_size = {block_size}: '
+            if [len(data[split]), zlib.crc32(data[split], checksum)] != right[split]:
+                raise ValueError('a checksum is wrong')
+        if len(data[split]) <= block_size:
+            fail(f'{path} has {len(data[split])} characters, too few for block_size = {block_size}: '
                  'make that smaller, or prepare a longer text')
     return data, meta['vocab']
 
 
 @contextmanager
-def reading(name):
-    """Yield the path out_dir/name. Whatever goes wrong in reading it ends the program with one line."""
-    path = Path(out_dir, name)
+def reading(path, missing='does not exist: train first, with python bigramv2.py',
+            damaged='is damaged, or not of this version of bigramv2.py: train again'):
+    """Whatever goes wrong in reading path ends the program with one line."""
     try:
-        yield path
+        yield
     except (FileNotFoundError, NotADirectoryError):
-        fail(f'{path} does not exist: train first, with python bigramv2.py')
+        fail(f'{path} {missing}')
     except Exception as e:
-        why = ' '.join(f'{type(e).__name__}: {e}'.split())
-        fail(f'{path} is damaged, or not of this version of bigramv2.py: train again ({why[:200]})')
+        fail(f'{path} {damaged} ({type(e).__name__}: {str(e)[:200]})')
 
 
 @contextmanager
@@ -637,44 +643,43 @@ def writing(path):
 
 def read(name):
     """The parts of a file that `save` wrote."""
-    with reading(name) as path:
+    path = Path(out_dir, name)
+    with reading(path):
         if zipfile.ZipFile(path).testzip():  # compares checksums, which torch.load does not
             raise ValueError('a checksum is wrong')
         saved = torch.load(path, map_location='cpu', weights_only=True)  # runs no code from the file
         for part, kind in FILES[name].items():
-            if not isinstance(saved[part], kind):
-                raise TypeError(part)
+            if not isinstance(saved[part], kind) or kind is float and not 0 <= saved[part] < 1e9:
+                raise ValueError(part)
+        train_losses(saved.get('history', ''))
         return saved
 
 
 def load(name, given, free):
-    """Read out_dir/name and take over its hyperparameters. A flag may change only the free ones."""
+    """Return the model in out_dir/name and all that was saved with it. Its hyperparameters become the program's.
+
+    A flag that is given may change only the free ones.
+    """
     saved, path = read(name), Path(out_dir, name)
     top = saved.get('top', HYPERPARAMETERS)  # of a checkpoint: what the top of this file said when the run began
-    for key, own in saved['hyperparameters'].items():
-        now = HYPERPARAMETERS.get(key)
-        if key not in HYPERPARAMETERS:
-            note(f'{path} has {key} = {own!r}, which bigramv2.py does not know')
-        elif key in given and key not in free and given[key] != own:
-            fail(f'{key} = {given[key]!r} contradicts {path}, which has {own!r}: leave --{key} out')
-        elif key not in given or key not in free:
-            globals()[key] = own
-            if now not in (own, top.get(key)):
-                note(f'{path} keeps its {key} = {own!r}; the {now!r} at the top of bigramv2.py is for new runs')
+    with reading(path):
+        for key, own in saved['hyperparameters'].items():
+            now = HYPERPARAMETERS.get(key)
+            if key not in HYPERPARAMETERS:
+                note(f'{path} has {key} = {own!r}, which bigramv2.py does not know')
+            elif key in given and key not in free and given[key] != own:
+                fail(f'{key} = {given[key]!r} contradicts {path}, which has {own!r}: leave --{key} out')
+            elif key not in given or key not in free:
+                globals()[key] = own
+                if now not in (own, top.get(key)):
+                    note(f'{path} keeps its {key} = {own!r}; the {now!r} at the top of bigramv2.py is for new runs')
     for key in HYPERPARAMETERS.keys() - saved['hyperparameters'].keys():
         note(f'{path} is older than {key}: it gets {key} = {globals()[key]!r}')
     check_values()
-    return saved
-
-
-def put(saved, name, model, optimizers=()):
-    """Put the weights of a saved file into the model, and the state of its training into the optimisers."""
-    with reading(name):
+    model = GPT(len(saved['vocab'])).to(device)
+    with reading(path):
         model.load_state_dict(saved['weights'])
-        for optimizer, state in zip(optimizers, saved['optimizers'] if optimizers else (), strict=True):
-            optimizer.load_state_dict(state)
-            if saved['step'] and not optimizer.state:
-                raise ValueError('an optimizer has no state')
+    return model, saved
 
 
 def save(name, state):
@@ -732,6 +737,11 @@ def write_text(model, vocab):
     for token in islice(model.eval().stream(first_tokens(vocab), temperature, top_k), max_new_tokens):
         print(vocab[token.item()], end='', flush=True)
     print()
+
+
+def train_losses(history):
+    """The training loss at each step that was measured."""
+    return {int(step): float(train) for step, _, train, _ in (line.split(',') for line in history.splitlines())}
 
 
 def how_far(run):

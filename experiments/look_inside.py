@@ -21,9 +21,7 @@ VERSE = 'ROMEO:\nBut, soft! what light through yon'  # as in the pictures
 def load(argv):
     """The model in out_dir, read and checked as for --sample_only, what was saved with it, and the flags given."""
     given = bigramv2.configure(argv)
-    saved = bigramv2.load('model.pt', given, free={'seed'})
-    model = bigramv2.GPT(len(saved['vocab']))
-    bigramv2.put(saved, 'model.pt', model)
+    model, saved = bigramv2.load('model.pt', given, free={'seed'})
     return model.eval(), saved, given
 
 
