@@ -564,6 +564,9 @@ def configure(argv):
         explained = f'{comments.get(name, "")} (default: {value!r})'.replace('%', '%%')
         parser.add_argument(f'--{name}', help=explained, **kind)
     given = vars(parser.parse_args(argv))
+    for name, value in given.items():
+        if value == []:  # older versions of argparse make this of --name=--
+            parser.error(f'argument --{name}: expected one argument')
     globals().update(given)
     if device == 'cuda':
         globals()['device'] = f'cuda:{os.environ["LOCAL_RANK"] if torchrun else 0}'

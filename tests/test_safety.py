@@ -377,6 +377,22 @@ def test_a_checkpoint_without_the_state_of_all_optimizers_is_damaged(folder, spo
     refused(folder, 'bigramv2.py', RESUME, 1, 'out/checkpoint.pt is damaged')
 
 
+@pytest.mark.parametrize('part, junk', [
+    ('seconds', float('nan')), ('seconds', float('inf')), ('seconds', -1.0), ('best', float('nan')),
+    ('history', 'junk'), ('history', '0,1,2\n'), ('history', '0,x,y,z\n'),
+    ('hyperparameters', {'dropout': torch.zeros(2)}), ('hyperparameters', {2: 3}),
+], ids=str)
+def test_junk_of_the_right_type_in_a_checkpoint_is_refused_in_one_line(folder, part, junk):
+    parts = saved('out/checkpoint.pt')
+    torch.save(parts | {part: parts[part] | junk if isinstance(junk, dict) else junk}, 'out/checkpoint.pt')
+    result = run('bigramv2.py', *RESUME, cwd=folder)
+    if junk == {2: 3}:
+        assert result.returncode == 0 and 'has 2 = 3, which bigramv2.py does not know' in result.stderr
+    else:
+        assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
+        assert result.stderr.startswith('bigramv2.py: out/checkpoint.pt is damaged')
+
+
 def test_a_file_of_an_earlier_version_is_refused_in_one_line(folder):
     parts = saved('out/checkpoint.pt')
     del parts['top']

@@ -186,6 +186,8 @@ def test_importing_trains_and_writes_nothing(tmp_path):
     (['--prompt', 'A~B'], 1, "'~'"),
     (['--n_embed', '64'], 2, '--n_embed'),
     (['--n_embd', 'many'], 2, '--n_embd'),
+    (['--out_dir=--'], 2, '--out_dir'),
+    (['--n_embd=--'], 2, '--n_embd'),
     (['extra'], 2, 'extra'),
     (['extra\nline'], 2, 'extra'),
 ], ids=str)
