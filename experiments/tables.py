@@ -37,15 +37,17 @@ def seconds(rows):
     return f'{mean(float(row["seconds"]) for row in rows):.0f}'
 
 
-def line(text):
-    return '`' + text.replace('|', '\\|').replace('`', "'").strip() + '`'
+def line(text, characters=None):
+    """A line of a model, or its first characters, as code."""
+    return '`' + text[:characters].replace('|', '\\|').replace('`', "'").strip() + '`'
 
 
 def ladder():
     rows = []
     for rung in LADDER:
         runs = best_runs(rung)
-        rows.append([rung, two(runs, 'val'), seconds(runs), f'{int(runs[0]["parameters"]):,}', line(runs[0]['sample'])])
+        rows.append([rung, two(runs, 'val'), seconds(runs), f'{int(runs[0]["parameters"]):,}',
+                     line(runs[0]['sample'], 44)])
     return table(['rung', 'val loss', 'seconds', 'parameters', 'what it writes after `ROMEO:`'], rows)
 
 
@@ -63,7 +65,7 @@ def hyperparameters():
 
 def ablations():
     groups = by(read('ablations.csv'), 'part')
-    rows = [[part, two(groups[part,], 'val'), two(groups[part,], 'train'), line(groups[part,][0]['sample'])]
+    rows = [[part, two(groups[part,], 'val'), two(groups[part,], 'train'), line(groups[part,][0]['sample'], 44)]
             for part in PARTS]
     return table(['taken out', 'val loss', 'train loss', 'what it writes after `ROMEO:`'], rows)
 
