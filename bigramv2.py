@@ -1,10 +1,9 @@
 """A character-level GPT that trains in minutes on a laptop: python prepare.py, then python bigramv2.py
 
-This is chapter two; bigram.py is chapter one. The model is the same Transformer, with all attention heads
-computed at once, an optimiser that learns faster, and a cache that makes writing fast. Read the file from
-the top. The ideas end at the line "plumbing".
+This is chapter two; bigram.py is chapter one. The model is the same Transformer, with all attention heads computed at
+once, an optimiser that learns faster, and a cache that makes writing fast. The ideas end at the line "plumbing".
 
-Shapes: B batch, T time, C channels (n_embd), H heads, D head size (C / H), V vocabulary.
+Shapes: B batch, T time (positions), C channels (n_embd), H heads, D head size (C / H), V vocabulary.
 """
 import os
 from itertools import islice
@@ -16,11 +15,11 @@ from torch.nn import functional as F
 
 # Hyperparameters: numbers, text, True or False. Edit them here, or set them for one run, as with --n_embd 192
 
-block_size = 128             # T: how many characters back the model can look
+block_size = 128             # T: how many characters the model sees at once
 n_embd = 128                 # C: channels, the width of the residual stream
 num_heads = 4                # H: attention heads in a block, each of size D = C / H
-num_layers = 3               # blocks
-dropout = 0.0                # share of activations set to 0 in training, against overfitting
+num_layers = 3               # how many blocks, one after the other
+dropout = 0.0                # share of numbers set to 0 in training, against overfitting
 batch_size = 12              # B: windows of text in a training step
 max_iters = 2000             # training steps
 eval_interval = 200          # steps between two measurements of the loss; each also saves the run
@@ -37,7 +36,7 @@ HYPERPARAMETERS = {name: value for name, value in globals().items()  # they are 
 # Options. They say how a run computes, and how and where it writes. They are not saved.
 
 device = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
-compile = True               # compile the model with torch.compile (only on CUDA)
+compile = True               # compile the model with torch.compile (on CUDA, where Triton is installed)
 fused_attention = device != 'mps'  # attention by torch's fused kernel; otherwise line by line
 kv_cache = True              # when writing, keep the keys and values of earlier characters
 resume = False               # continue the run whose checkpoint is in out_dir
@@ -69,10 +68,7 @@ def decode(tokens, vocab):
 
 
 def windows(data, starts):
-    """Cut a window out of the tokens data (N,) at each of the places starts (B,).
-
-    Returns inputs (B, T) and targets (B, T). The target of each position is the token that comes next.
-    """
+    """Cut windows out of data (N,) at the places starts (B,): inputs (B, T), and as targets (B, T) the next tokens."""
     places = starts[:, None] + np.arange(block_size + 1)                 # (B, 1) + (T + 1,) -> (B, T + 1)
     tokens = torch.from_numpy(data[places].astype(np.int64)).to(device, non_blocking='cuda' in device)  # (B, T + 1)
     return tokens[:, :-1], tokens[:, 1:]
@@ -132,9 +128,9 @@ class MultiHeadAttention(nn.Module):
 class MultiHeadAttn(nn.Module):
     """The same function with all heads at once: (B, T, C) -> (B, T, C).
 
-    One matrix holds the matrices of all heads, and H becomes a dimension of the tensors. In training there is no cache
-    and past is 0: skip them until `GPT.write_with_cache`. The cache (2, B, H, block_size, D) holds the keys and values
-    of `past` earlier positions. In the first call x is the whole prompt, and after that one new position.
+    One matrix holds the matrices of all heads, and H becomes a dimension of the tensors. In training there is no cache,
+    so skip it for now. `GPT.write_with_cache` passes one (2, B, H, block_size, D). It holds the keys and values of the
+    `past` positions before those in x.
     """
 
     def __init__(self, num_heads, n_embd, block_size, dropout):
@@ -158,12 +154,12 @@ class MultiHeadAttn(nn.Module):
             k, v = cache[:, :, :, :S]                                   # (B, H, S, D) each
         if fused_attention:
             p = self.attn_dropout.p if self.training else 0.0
-            # A single new position may look at all S, so it needs no mask.
-            out = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=T == S)
+            # The mask is needed if x holds all positions. A single new position may look at all S.
+            out = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=(T == S))  # (B, H, T, D)
         else:  # the same, line by line
             weights = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5     # (B, H, T, D) @ (B, H, D, S) -> (B, H, T, S)
             weights = weights.masked_fill(~self.tril[past:S, :S], float('-inf'))
-            weights = self.attn_dropout(F.softmax(weights, dim=-1))
+            weights = self.attn_dropout(F.softmax(weights, dim=-1))     # (B, H, T, S), each row sums to 1
             out = weights @ v                                           # (B, H, T, S) @ (B, H, S, D) -> (B, H, T, D)
         out = out.transpose(1, 2).reshape(B, T, C)                      # (B, H, T, D) -> (B, T, H, D) -> (B, T, C)
         return self.dropout(self.proj(out))
@@ -190,16 +186,15 @@ class Block(nn.Module):
 
     def __init__(self, n_embd, num_heads):
         super().__init__()
-        head_size = n_embd // num_heads  # D, for the commented line
-        # self.sa = MultiHeadAttention(num_heads, head_size)                   # one module per head
+        # self.sa = MultiHeadAttention(num_heads, n_embd // num_heads)           # one module per head
         self.sa = MultiHeadAttn(num_heads, n_embd, block_size, dropout=dropout)  # all heads at once
         self.ffwd = FeedForward(n_embd)
         self.ln1 = nn.LayerNorm(n_embd)
         self.ln2 = nn.LayerNorm(n_embd)
 
     def forward(self, x, *cache):  # when writing: cache and past, which go to MultiHeadAttn
-        x = x + self.sa(self.ln1(x), *cache)
-        x = x + self.ffwd(self.ln2(x))
+        x = x + self.sa(self.ln1(x), *cache)                            # (B, T, C)
+        x = x + self.ffwd(self.ln2(x))                                  # (B, T, C)
         return x
 
 
@@ -224,10 +219,7 @@ class GPT(nn.Module):
             nn.init.zeros_(last.bias)
 
     def forward(self, idx, targets=None, cache=None, past=0):
-        """Return the logits (B, T, V) for tokens idx (B, T), and the mean loss in nats if there are targets (B, T).
-
-        Only writing uses a cache (layers, 2, B, H, block_size, D) with the keys and values of `past` earlier positions.
-        """
+        """Return the logits (B, T, V) of tokens idx (B, T), and the mean loss in nats if there are targets (B, T)."""
         positions = self.position_embedding.weight[past:past + idx.shape[1]]         # (T, C)
         x = self.token_embedding(idx) + positions                                    # (B, T, C) + (T, C) -> (B, T, C)
         for i, block in enumerate(self.blocks):
@@ -242,12 +234,13 @@ class GPT(nn.Module):
     @staticmethod
     def draw(logits, temperature=1.0, top_k=0):
         """Draw a token (B, 1) from softmax(logits / temperature), for logits (B, V)."""
+        logits = logits.nan_to_num()  # even a model whose numbers have overflowed can write
         if temperature < 1e-9:  # as good as 0: the likeliest
             return logits.argmax(dim=-1, keepdim=True)                               # (B, 1)
         if top_k:  # all behind the first k get -inf; of equal logits the first stays first, so exactly k are left
             order = logits.sort(dim=-1, descending=True, stable=True).indices        # (B, V)
             logits = logits.scatter(1, order[:, top_k:], float('-inf'))
-        logits = logits - logits.amax(dim=-1, keepdim=True)  # changes no probability, and no quotient overflows
+        logits = logits - logits.amax(dim=-1, keepdim=True)  # changes no probability; a tiny temperature is no overflow
         probs = F.softmax(logits / temperature, dim=-1)                              # (B, V)
         return torch.multinomial(probs, num_samples=1)                               # (B, 1)
 
@@ -260,15 +253,16 @@ class GPT(nn.Module):
             yield new
             idx = torch.cat((idx, new), dim=1)                                       # (B, T + 1)
             if idx.shape[1] > block_size:  # the window is full: continue from its last half
-                idx = idx[:, -((block_size + 1) // 2):]
+                idx = idx[:, -((block_size + 1) // 2):]                              # (B, half of block_size)
 
     def write_with_cache(self, idx, temperature=1.0, top_k=0):
-        """Yield the same tokens as `write`, but pass only each new token through the model.
+        """Yield the same tokens as `write`, but pass only new tokens through the model.
 
         No position sees a later one. So the keys and values of earlier positions never change, and a cache keeps them.
         """
         idx, past = idx[:, -block_size:], 0
-        cache = torch.empty(num_layers, 2, len(idx), num_heads, block_size, n_embd // num_heads, device=idx.device)
+        B, D = len(idx), n_embd // num_heads
+        cache = torch.empty(num_layers, 2, B, num_heads, block_size, D, device=idx.device)
         while True:
             logits, _ = self(idx[:, past:], cache=cache, past=past)                  # (B, T - past, V)
             new = self.draw(logits[:, -1], temperature, top_k)
@@ -299,7 +293,7 @@ def orthogonalize(g):
     0.68 and 1.14.
     """
     if g.shape[-2] > g.shape[-1]:
-        return orthogonalize(g.mT).mT
+        return orthogonalize(g.mT).mT                     # so that a is the smaller square
     x = g / (g.norm(dim=(-2, -1), keepdim=True) + 1e-7)   # now no singular value is above 1
     for _ in range(5):
         a = x @ x.mT                                      # (n, rows, rows)
@@ -311,9 +305,9 @@ def orthogonalize(g):
 class Muon(torch.optim.Optimizer):
     """Momentum, but each step moves a matrix equally far in all directions (Jordan et al. 2024).
 
-    The gradient of a matrix is mostly a few strong directions. Muon replaces it by the nearest orthogonal
-    matrix, so the weak directions are learnt as fast as the strong ones. It is for the matrices inside the blocks.
-    The step is that of torch.optim.Muon, but in float32 and with all matrices of one shape in one product.
+    The gradient of a matrix is mostly a few strong directions. In the nearest orthogonal matrix all are equally strong,
+    so the weak ones are learnt as fast. The step is that of torch.optim.Muon, but in float32 and with all matrices of
+    one shape in one product.
     """
 
     def __init__(self, params, lr, momentum=0.9, weight_decay=0.0):
@@ -330,7 +324,7 @@ class Muon(torch.optim.Optimizer):
             grad = torch.stack([p.grad for p in params])                             # (n, rows, columns)
             mean = self.state[params[0]].setdefault('momentum', torch.zeros_like(grad))
             mean.lerp_(grad, 1 - beta)                          # running mean: beta * mean + (1 - beta) * grad
-            update = orthogonalize(grad.lerp(mean, beta))       # mixed with grad once more: Nesterov's momentum
+            update = orthogonalize(grad.lerp(mean, beta))       # (n, rows, columns), mixed with grad again: Nesterov
             rows, columns = grad.shape[1:]
             for p, u in zip(params, update):                    # a tall matrix takes a longer step, as in Jordan's Muon
                 p.mul_(1 - lr * group['weight_decay']).add_(u, alpha=-lr * max(1, rows / columns) ** 0.5)
@@ -351,8 +345,8 @@ def make_optimizers(model):
 def estimate_loss(model, data, max_windows):
     """Mean loss per character of data (N,), in nats, without dropout.
 
-    It is measured on at most max_windows windows, evenly spread and without overlap. They are always the same, so
-    the curve shows learning and not luck.
+    It is measured on at most max_windows windows, evenly spread and without overlap. They are always the same, so the
+    curve shows learning and not luck.
     """
     model.eval()
     available = (len(data) - 1) // block_size
@@ -367,15 +361,12 @@ def estimate_loss(model, data, max_windows):
 
 
 def lr_scale(step):
-    """The share of the full learning rate at a step: it rises over warmup_iters, then falls to 0 in a straight line."""
+    """The share of the full learning rate: the smaller of a line that rises in warmup_iters and one that falls to 0."""
     return min((step + 1) / (warmup_iters + 1), 1 - step / max_iters)
 
 
 def train(model, optimizers, data, start=0):
-    """Train the model on data (N,), from the step `start` up to max_iters.
-
-    A generator: it yields the number of the step whenever it is time to look at the loss and to save.
-    """
+    """Train the model on data (N,), from the step `start` to max_iters. Yield the step when it is time for a look."""
     bfloat16 = 'cuda' in device and torch.cuda.is_bf16_supported(including_emulation=False)  # half the bits, faster
     for step in range(start, max_iters):
         if step % eval_interval == 0:
@@ -406,7 +397,6 @@ import io
 import json
 import math
 import re
-import shlex
 import sys
 import tempfile
 import time
@@ -420,16 +410,19 @@ from itertools import count
 from pathlib import Path
 
 LIMITS = {  # the least and the most; whole numbers only, where these are whole
-    'block_size n_embd num_heads num_layers batch_size max_iters eval_interval eval_windows': (1, 2 ** 40),
+    'block_size n_embd num_heads max_iters eval_interval eval_windows': (1, 2 ** 40),
+    'num_layers': (1, 1000), 'batch_size': (1, 2 ** 20),
     'warmup_iters seed max_new_tokens top_k': (0, 2 ** 40),
     'learning_rate adamw_learning_rate weight_decay': (0.0, 1e3),
     'dropout': (0.0, 0.99), 'grad_clip': (0.0, math.inf), 'temperature': (0.0, 1e6)}
-TOKENS = ('is missing: run python prepare.py',
-          'is damaged, or the files in tokens/ do not belong together: run python prepare.py again')
-# the parts of each file, and their types
+CONTINUE = 'To continue from the last save, add --resume to the same command'
+NO_TOKENS = ('is missing: run python prepare.py',
+             'is damaged, or the files in tokens/ do not belong together: run python prepare.py again')
+# The parts of each file, and their types
 MODEL = dict(weights=dict, vocab=str, hyperparameters=dict, step=int, best=float)
 FILES = {'loss.csv': {}, 'model.pt': MODEL,
          'checkpoint.pt': MODEL | dict(top=dict, optimizers=list, history=str, seconds=float)}
+ROWS = r'(\d{1,13}(,-?\d{1,40}\.\d+){3}\n)+'  # history, the rows of loss.csv: step,seconds,train,val
 
 
 def main():
@@ -442,12 +435,12 @@ def main():
     if resume:
         model, saved = load('checkpoint.pt', given, free={'max_iters'})
     data, vocab = load_data()
-    first_tokens(vocab)  # refuses a prompt with unknown characters
+    first_tokens(vocab)  # refuses a prompt with unknown characters now, not after the training
     if saved and saved['vocab'] != vocab:
         fail(f'the run in {out_dir}/ learnt another text than the one in tokens/: run python prepare.py on that text')
     if saved and saved['step'] >= max_iters:
         fail(f'the run in {out_dir}/ is complete, with {saved["step"]} steps; '
-             f'to train it further: {how_to_resume()} --max_iters {2 * max_iters}')
+             f'to train it further, add --max_iters {2 * saved["step"]}')
     with writing(out_dir):  # so that a folder that cannot be written to is refused before the training
         Path(out_dir).mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out_dir).close()
@@ -458,16 +451,13 @@ def main():
         torch.manual_seed(seed)
         model = GPT(len(vocab)).to(device)
     optimizers = make_optimizers(model)
+    run = dict(vocab=vocab, hyperparameters={name: globals()[name] for name in HYPERPARAMETERS}, top=HYPERPARAMETERS,
+               step=0, best=math.inf, history='', seconds=0.0)
     if resume:
-        with reading(Path(out_dir, 'checkpoint.pt')):
-            for optimizer, state in zip(optimizers, saved['optimizers'], strict=True):
-                optimizer.load_state_dict(state)
-                if saved['step'] and not optimizer.state:
-                    raise ValueError('an optimizer has no state')
+        remember(optimizers, saved)
+        run |= {name: saved[name] for name in ('top', 'step', 'best', 'history', 'seconds')}
         if not Path(out_dir, 'model.pt').exists():
-            saved['best'] = math.inf  # the next measurement saves one
-    run = dict(top=HYPERPARAMETERS, step=0, best=math.inf, history='', seconds=0.0) | saved
-    run |= dict(vocab=vocab, hyperparameters={name: globals()[name] for name in HYPERPARAMETERS})
+            run['best'] = math.inf  # the next measurement saves one
     follow(model, optimizers, data, run)
     if rank == 0:
         finish(model, data['val'], run)
@@ -482,8 +472,7 @@ def follow(model, optimizers, data, run):
     say(f'{parameters / 1e6:.2f} M parameters on {device}, {V} different characters: a blind guess has loss '
         f'ln({V}) = {math.log(V):.2f}\n'
         f'{len(data["train"]):,} characters to learn from, {len(data["val"]):,} to test on\n'
-        f'Saved in {out_dir}/ every {eval_interval} steps. Ctrl-C stops. '
-        f'To continue from the last save: {how_to_resume()}')
+        f'Saved in {out_dir}/ every {eval_interval} steps. Ctrl-C stops. {CONTINUE}')
     torch.set_float32_matmul_precision('high')  # TF32 on CUDA
     begun = time.perf_counter() - run['seconds']
     last = time.perf_counter()
@@ -496,7 +485,7 @@ def follow(model, optimizers, data, run):
             losses = {split: estimate_loss(model, tokens, eval_windows) for split, tokens in data.items()}
             seconds = time.perf_counter() - begun
             if not math.isfinite(sum(losses.values())):
-                fail(f'the loss is {losses["train"]} at step {step}: try a lower learning_rate. {how_far(run)}')
+                fail(f'the loss is {sum(losses.values())} at step {step}: try a lower learning_rate. {how_far(run)}')
             say(f'step {step:5}   train {losses["train"]:.4f}   val {losses["val"]:.4f}   '
                 + (f'{speed:,.0f} characters/s   ' if step else '') + f'{clock(seconds)} elapsed'
                 + (f'   {clock(seconds / step * (max_iters - step))} left' if step else ''))
@@ -516,12 +505,13 @@ def record(step, seconds, losses, model, optimizers, run):
     row = f'{step},{seconds:.2f},{losses["train"]:.6f},{losses["val"]:.6f}\n'
     new = run | dict(step=step, best=min(losses['val'], run['best']), seconds=seconds, history=run['history'] + row)
     if rank == 0:
-        state = new | dict(weights=model.state_dict(), optimizers=[optimizer.state_dict() for optimizer in optimizers])
+        state = new | dict(weights=model.state_dict(), optimizers=memory(optimizers))
         if new['best'] < run['best']:
             save('model.pt', {name: state[name] for name in MODEL})
-        write('loss.csv', ('step,seconds,train,val\n' + new['history']).encode())
         save('checkpoint.pt', state)
-    run |= new  # after the checkpoint: a stop tells the step that it holds
+    run |= new  # only now, so that a stop names the step that is in the checkpoint
+    if rank == 0:
+        write('loss.csv', ('step,seconds,train,val\n' + run['history']).encode())
 
 
 def finish(model, data, run):
@@ -533,7 +523,8 @@ def finish(model, data, run):
     characters = min(most, (len(data) - 1) // block_size) * block_size
     say(f'Done in {clock(run["seconds"])}. The best weights are in {out_dir}/model.pt, with validation loss '
         f'{estimate_loss(model, data, most):.4f} over {characters:,} of {len(data):,} characters.')
-    train_loss = train_losses(run['history'])
+    rows = [line.split(',') for line in run['history'].splitlines()]
+    train_loss = {int(step): float(loss) for step, _, loss, _ in rows}
     if best['step'] < 0.8 * max_iters and train_loss[max_iters] < train_loss.get(best['step'], 0):
         say(f'The validation loss was best at step {best["step"]}. From there on the model learnt its text by heart. '
             'Try dropout, a smaller model or more text.')
@@ -553,10 +544,11 @@ def parallel(model):
 
 def configure(argv):
     """Set the hyperparameters and options that are given as flags, and return these."""
+    if hasattr(sys.stdout, 'reconfigure'):  # IDLE's lacks it
+        sys.stdout.reconfigure(errors='replace')  # a terminal may lack some of the text's characters
     parser = argparse.ArgumentParser(description='Train a character-level GPT, then write text with it.',
                                      allow_abbrev=False, argument_default=argparse.SUPPRESS)
-    parser.error = lambda message: parser.exit(
-        2, f'bigramv2.py: {" ".join(message.split())}; python bigramv2.py --help lists all\n')
+    parser.error = lambda message: parser.exit(2, one_line(f'{message}; python bigramv2.py --help lists all') + '\n')
     comments = dict(re.findall(r'^(\w+) *=.*?# *(.+)', Path(__file__).read_text(encoding='utf-8'), re.M))
     for name, value in (HYPERPARAMETERS | OPTIONS).items():
         kind = (dict(action=argparse.BooleanOptionalAction) if isinstance(value, bool) else
@@ -572,14 +564,14 @@ def configure(argv):
         globals()['device'] = f'cuda:{os.environ["LOCAL_RANK"] if torchrun else 0}'
     if device == 'mps' and torchrun:
         globals()['device'] = 'cpu'  # processes can share gradients on CUDA and CPU only
-    check_values()
-    sys.stdout.reconfigure(errors='replace')  # a terminal may lack some of the text's characters
+    if not resume and not sample_only:  # load brings other values, and checks these
+        check_values()
     return given
 
 
 def number(text):
     try:
-        return int(text)
+        return int(text) if len(text) < 20 else float(text)
     except ValueError:
         return float(text)
 
@@ -607,13 +599,13 @@ def check_values():
 def load_data():
     """Return the tokens of prepare.py as memory maps {'train': (N,), 'val': (M,)}, and their vocabulary."""
     path, data = Path('tokens/meta.json'), {}
-    with reading(path, *TOKENS):
+    with reading(path, *NO_TOKENS):
         meta = json.loads(path.read_text(encoding='utf-8'))
         right = {split: [meta[split], meta[f'{split}_crc32']] for split in ('train', 'val')}
         checksum = zlib.crc32(meta['vocab'].encode())
     for split in right:
         path = Path(f'tokens/{split}.bin')
-        with reading(path, *TOKENS):
+        with reading(path, *NO_TOKENS):
             data[split] = np.memmap(path, dtype='<u2', mode='r')
             if [len(data[split]), zlib.crc32(data[split], checksum)] != right[split]:
                 raise ValueError('a checksum is wrong')
@@ -652,16 +644,17 @@ def read(name):
             raise ValueError('a checksum is wrong')
         saved = torch.load(path, map_location='cpu', weights_only=True)  # runs no code from the file
         for part, kind in FILES[name].items():
-            if not isinstance(saved[part], kind) or kind is float and not 0 <= saved[part] < 1e9:
+            if not isinstance(saved[part], kind) or kind in (int, float) and not 0 <= saved[part] < 1e13:
                 raise ValueError(part)
-        train_losses(saved.get('history', ''))
+        if not saved['vocab'] or name == 'checkpoint.pt' and not re.fullmatch(ROWS, saved['history']):
+            raise ValueError('vocab or history')
         return saved
 
 
 def load(name, given, free):
-    """Return the model in out_dir/name and all that was saved with it. Its hyperparameters become the program's.
+    """Return the model in out_dir/name and all that was saved with it, and take over its hyperparameters.
 
-    A flag that is given may change only the free ones.
+    A flag may change only the free ones.
     """
     saved, path = read(name), Path(out_dir, name)
     top = saved.get('top', HYPERPARAMETERS)  # of a checkpoint: what the top of this file said when the run began
@@ -676,13 +669,35 @@ def load(name, given, free):
                 globals()[key] = own
                 if now not in (own, top.get(key)):
                     note(f'{path} keeps its {key} = {own!r}; the {now!r} at the top of bigramv2.py is for new runs')
-    for key in HYPERPARAMETERS.keys() - saved['hyperparameters'].keys():
-        note(f'{path} is older than {key}: it gets {key} = {globals()[key]!r}')
+    for key in HYPERPARAMETERS:
+        if key not in saved['hyperparameters']:
+            note(f'{path} is older than {key}: it gets {key} = {globals()[key]!r}')
     check_values()
     model = GPT(len(saved['vocab'])).to(device)
     with reading(path):
         model.load_state_dict(saved['weights'])
     return model, saved
+
+
+def memory(optimizers):
+    """The tensors that the optimisers keep from step to step, always in the same order."""
+    return [tensor for optimizer in optimizers for state in optimizer.state.values() for tensor in state.values()]
+
+
+def remember(optimizers, saved):
+    """Put what `memory` gave back into the optimisers."""
+    for optimizer in optimizers if saved['step'] else ():  # a step of length 0 gives them their tensors
+        for group in optimizer.param_groups:
+            group['lr'] = 0.0
+            for p in group['params']:
+                p.grad = torch.zeros_like(p)
+        optimizer.step()
+        optimizer.zero_grad()
+    with reading(Path(out_dir, 'checkpoint.pt')):
+        for own, tensor in zip(memory(optimizers), saved['optimizers'], strict=True):
+            if (own.shape, own.dtype) != (tensor.shape, tensor.dtype):
+                raise ValueError('an optimizer has other shapes')
+            own.copy_(tensor)
 
 
 def save(name, state):
@@ -742,19 +757,8 @@ def write_text(model, vocab):
     print()
 
 
-def train_losses(history):
-    """The training loss at each step that was measured."""
-    return {int(step): float(train) for step, _, train, _ in (line.split(',') for line in history.splitlines())}
-
-
 def how_far(run):
-    if not run['history']:
-        return 'Nothing was saved yet'
-    return f'{out_dir}/checkpoint.pt is from step {run["step"]}. To continue from there: {how_to_resume()}'
-
-
-def how_to_resume():
-    return 'python bigramv2.py --resume' + (f' --out_dir {shlex.quote(out_dir)}' if out_dir != 'out' else '')
+    return f'The last save is from step {run["step"]}. {CONTINUE}' if run['history'] else 'Nothing was saved yet'
 
 
 def clock(seconds):
@@ -768,11 +772,15 @@ def say(text):
 
 def note(text):
     if rank == 0:
-        print(f'bigramv2.py: {text}', file=sys.stderr)
+        print(one_line(text), file=sys.stderr)
 
 
-def fail(message):
-    sys.exit(f'bigramv2.py: {" ".join(message.split())}')  # one line, also where a path has two
+def fail(text):
+    sys.exit(one_line(text))
+
+
+def one_line(text):
+    return f'bigramv2.py: {" ".join(text.split())}'  # also where a path or a name has two
 
 
 if __name__ == '__main__':
@@ -784,7 +792,7 @@ if __name__ == '__main__':
     except BrokenPipeError:  # the program that read the output has ended
         os._exit(1)
     except (RuntimeError, MemoryError) as e:
-        if not isinstance(e, MemoryError) and not re.search('out of memory|DefaultCPUAllocator', str(e)):
+        if not re.search('MemoryError|out of memory|DefaultCPUAllocator|bad_alloc', repr(e)):
             raise
         fail('this does not fit into memory: make batch_size, block_size or n_embd smaller')
 

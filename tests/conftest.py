@@ -153,6 +153,19 @@ def edited(folder, **lines):
     return folder / 'bigramv2.py'
 
 
+def stop_at(monkeypatch, module, name, calls):
+    """From the given call of a function on, the process is as good as killed."""
+    real, left = getattr(module, name), [calls]
+
+    def stopping(*args, **kwargs):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, stopping)
+
+
 # What a training leaves
 
 @pytest.fixture(scope='session')

@@ -129,7 +129,7 @@ def test_an_edit_of_max_iters_is_told_too(folder):
     result = run(edited(folder, max_iters='max_iters = 3000'), '--resume', cwd=folder)
     keeps, complete = result.stderr.splitlines()
     assert 'keeps its max_iters = 20; the 3000 at the top of bigramv2.py is for new runs' in keeps
-    assert 'is complete, with 20 steps; to train it further: python bigramv2.py --resume --max_iters 40' in complete
+    assert 'is complete, with 20 steps; to train it further, add --max_iters 40' in complete
 
 
 def test_a_flag_that_contradicts_the_run_is_refused_and_one_that_agrees_is_not(folder):
