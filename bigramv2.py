@@ -240,7 +240,7 @@ class GPT(nn.Module):
         if top_k:  # all behind the first k get -inf; of equal logits the first stays first, so exactly k are left
             order = logits.sort(dim=-1, descending=True, stable=True).indices        # (B, V)
             logits = logits.scatter(1, order[:, top_k:], float('-inf'))
-        logits = logits - logits.amax(dim=-1, keepdim=True)  # changes no probability; a tiny temperature is no overflow
+        logits = logits - logits.amax(dim=-1, keepdim=True)  # changes no probability; no quotient below overflows
         probs = F.softmax(logits / temperature, dim=-1)                              # (B, V)
         return torch.multinomial(probs, num_samples=1)                               # (B, 1)
 
