@@ -1,8 +1,8 @@
 """How fast it is, and what it is compared with: python experiments/benchmark.py
 
 Prints a table of medians and ratios, and writes it to results/benchmark.csv. What is compared is measured in turn, so
-a slow minute of the machine slows both. It takes about ten minutes; with --quick, which leaves out the whole
-trainings, about one. It says nothing of right and wrong: tests/ does.
+a slow minute of the machine slows both. It takes about ten minutes; with --quick, which leaves out the run of
+bigram.py, about one. nanogpt.py measures whole runs of bigramv2.py. Nothing here says what is right; tests/ does.
 """
 import inspect
 import re
@@ -184,12 +184,9 @@ def whole_run(seed, *flags):
     return loss, took, memory
 
 
-def whole_runs():
-    losses, times, memory = zip(*(whole_run(seed) for seed in (1337, 1338, 1339)))
-    note('python bigramv2.py: validation loss, whole process', f'{statistics.median(losses):.4f}',
-         f'{statistics.median(times):.0f} s', '')
-    note('python bigramv2.py: peak memory, MB', max(memory), '', '')
+def first_version():
     took, printed = command('bigram.py')
+    print(printed, file=sys.stderr)
     note('python bigram.py: sampled validation loss, whole process', re.findall(r'val ([\d.]+)', printed)[-1],
          f'{took:.0f} s', '')
 
@@ -206,7 +203,7 @@ def main():
     preparing(10 if QUICK else 100)
     starting()
     if not QUICK:
-        whole_runs()
+        first_version()
 
 
 if __name__ == '__main__':

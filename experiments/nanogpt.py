@@ -28,10 +28,10 @@ def note(what, theirs, ours, ratio=''):
 
 
 def their_run(nanogpt):
-    """Train by the recipe: the loss of the checkpoint over the whole validation split, on windows as ours; seconds."""
+    """Train by the recipe: the loss of the checkpoint over the whole validation split, seconds, peak memory in MB."""
     with tempfile.TemporaryDirectory() as folder:
         few = ['--max_iters=20', '--eval_interval=10'] if QUICK else []
-        took, _ = command('train.py', *RECIPE, f'--out_dir={folder}', *few, cwd=nanogpt)
+        took, _, memory = with_peak('train.py', *RECIPE, f'--out_dir={folder}', *few, cwd=nanogpt)
         saved = torch.load(Path(folder, 'ckpt.pt'))
     model = their_model(**saved['model_args'])
     model.load_state_dict(saved['model'])
@@ -40,7 +40,7 @@ def their_run(nanogpt):
     loss = bigramv2.estimate_loss(model, bigramv2.load_data()[0]['val'], 10 ** 9)
     bigramv2.block_size = before
     print(f'  nanoGPT: validation loss {loss:.4f} after {took:.1f} s', file=sys.stderr, flush=True)
-    return loss, took
+    return loss, took, memory
 
 
 def their_model(**sizes):
@@ -55,10 +55,11 @@ def trainings(nanogpt):
         theirs.append(their_run(nanogpt))
         default.append(whole_run(seed, *FEW))
         short.append(whole_run(seed, *TO_ITS_LOSS, *FEW))
-    (loss, took), (our_loss, our_time), (short_loss, short_time) = (
-        [statistics.median(column) for column in list(zip(*runs))[:2]] for runs in (theirs, default, short))
+    (loss, took, memory), (our_loss, our_time, our_memory), (short_loss, short_time, _) = (
+        [statistics.median(column) for column in zip(*runs)] for runs in (theirs, default, short))
     note('its CPU recipe and our default run: validation loss, seconds', f'{loss:.3f}, {took:.0f} s',
          f'{our_loss:.3f}, {our_time:.0f} s')
+    note('the same runs: peak memory', f'{memory:.0f} MB', f'{our_memory:.0f} MB')
     note('to its loss: validation loss, seconds (median of 3)', f'{loss:.3f}, {took:.1f} s',
          f'{short_loss:.3f}, {short_time:.1f} s', f'{took / short_time:.1f} times')
 
