@@ -108,13 +108,17 @@ def check(path, count, vocab):
 
 
 def fail(message):
-    sys.exit(f'prepare.py: {message}')
+    sys.exit(one_line(message))
+
+
+def one_line(message):
+    return f'prepare.py: {" ".join(message.split())}'  # also where a path has two
 
 
 def main():
     parser = argparse.ArgumentParser(description='Turn a text into tokens for bigramv2.py.', allow_abbrev=False)
     parser.add_argument('text', nargs='?', default='input.txt', help='a UTF-8 text file (default: %(default)s)')
-    parser.error = lambda message: parser.exit(2, f'prepare.py: {message}; usage: python prepare.py [TEXT]\n')
+    parser.error = lambda message: parser.exit(2, one_line(f'{message}; usage: python prepare.py [TEXT]') + '\n')
     path, start = parser.parse_args().text, time.perf_counter()
     sys.stdout.reconfigure(errors='backslashreplace')  # a terminal may lack some of the text's characters
     try:

@@ -282,6 +282,8 @@ def test_prepare_refuses_bad_text(folder, text, says):
 def test_prepare_refuses_a_wrong_flag_and_what_is_not_a_file(folder):
     refused(folder, 'prepare.py', ['--fast'], 2, '--fast')
     refused(folder, 'prepare.py', ['nowhere.txt'], 1, 'nowhere.txt does not exist')
+    refused(folder, 'prepare.py', ['no\nwhere.txt'], 1, 'no where.txt does not exist')
+    refused(folder, 'prepare.py', ['a', 'b\nc'], 2, 'b c')
     refused(folder, 'prepare.py', ['tokens'], 1, 'tokens is not a file')
 
 
