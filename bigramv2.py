@@ -81,8 +81,8 @@ def get_batch(data, step):
     text more evenly than random ones. They depend only on the seed and the step, so a resumed run takes the same ones.
     """
     window = step * batch_size + np.arange(batch_size)                   # (B,): its number, counted from step 0
-    places = (np.random.default_rng(seed).random() + window * 0.6180339887498949) % 1   # (B,), from 0 to 1
-    starts = (places * (len(data) - block_size)).astype(np.int64)        # (B,)
+    shares = (np.random.default_rng(seed).random() + window * 0.6180339887498949) % 1   # (B,), of the text: 0 to 1
+    starts = (shares * (len(data) - block_size)).astype(np.int64)        # (B,)
     return windows(data, starts[rank::world_size])                       # every world_size-th one is for this process
 
 
@@ -104,10 +104,9 @@ class Head(nn.Module):
     def forward(self, x):
         T = x.shape[1]
         k, q, v = self.key(x), self.query(x), self.value(x)       # (B, T, D) each
-        weights = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5   # (B, T, D) @ (B, D, T) -> (B, T, T)
-        weights = weights.masked_fill(~self.tril[:T, :T], float('-inf'))  # no position sees a later one
-        weights = F.softmax(weights, dim=-1)                      # (B, T, T), each row sums to 1
-        weights = self.dropout(weights)
+        scores = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5    # (B, T, D) @ (B, D, T) -> (B, T, T)
+        scores = scores.masked_fill(~self.tril[:T, :T], float('-inf'))  # no position sees a later one
+        weights = self.dropout(F.softmax(scores, dim=-1))         # (B, T, T), each row sums to 1
         return weights @ v                                        # (B, T, T) @ (B, T, D) -> (B, T, D)
 
 
@@ -122,7 +121,7 @@ class MultiHeadAttention(nn.Module):
 
     def forward(self, x):
         out = torch.cat([head(x) for head in self.heads], dim=-1)  # H times (B, T, D) -> (B, T, C)
-        return self.dropout(self.proj(out))
+        return self.dropout(self.proj(out))                        # (B, T, C)
 
 
 class MultiHeadAttn(nn.Module):
@@ -157,12 +156,12 @@ class MultiHeadAttn(nn.Module):
             # The mask is needed if x holds all positions. A single new position may look at all S.
             out = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=(T == S))  # (B, H, T, D)
         else:  # the same, line by line
-            weights = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5     # (B, H, T, D) @ (B, H, D, S) -> (B, H, T, S)
-            weights = weights.masked_fill(~self.tril[past:S, :S], float('-inf'))
-            weights = self.attn_dropout(F.softmax(weights, dim=-1))     # (B, H, T, S), each row sums to 1
+            scores = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5      # (B, H, T, D) @ (B, H, D, S) -> (B, H, T, S)
+            scores = scores.masked_fill(~self.tril[past:S, :S], float('-inf'))
+            weights = self.attn_dropout(F.softmax(scores, dim=-1))      # (B, H, T, S), each row sums to 1
             out = weights @ v                                           # (B, H, T, S) @ (B, H, S, D) -> (B, H, T, D)
         out = out.transpose(1, 2).reshape(B, T, C)                      # (B, H, T, D) -> (B, T, H, D) -> (B, T, C)
-        return self.dropout(self.proj(out))
+        return self.dropout(self.proj(out))                             # (B, T, C)
 
 
 # ---------------------------------------------------------------- model
@@ -192,8 +191,8 @@ class Block(nn.Module):
         self.ln1 = nn.LayerNorm(n_embd)
         self.ln2 = nn.LayerNorm(n_embd)
 
-    def forward(self, x, *cache):  # when writing: cache and past, which go to MultiHeadAttn
-        x = x + self.sa(self.ln1(x), *cache)                            # (B, T, C)
+    def forward(self, x, *cache_and_past):  # both go to MultiHeadAttn, when the model writes
+        x = x + self.sa(self.ln1(x), *cache_and_past)                            # (B, T, C)
         x = x + self.ffwd(self.ln2(x))                                  # (B, T, C)
         return x
 
@@ -262,13 +261,13 @@ class GPT(nn.Module):
         """
         idx, past = idx[:, -block_size:], 0
         B, D = len(idx), n_embd // num_heads
-        cache = torch.empty(num_layers, 2, B, num_heads, block_size, D, device=idx.device)
+        cache = torch.empty(num_layers, 2, B, num_heads, block_size, D, device=idx.device)  # 2: keys and values
         while True:
-            logits, _ = self(idx[:, past:], cache=cache, past=past)                  # (B, T - past, V)
-            new = self.draw(logits[:, -1], temperature, top_k)
+            logits, _ = self(idx[:, past:], cache=cache, past=past)                  # (B, new positions, V)
+            new = self.draw(logits[:, -1], temperature, top_k)                       # (B, 1)
             yield new
             past = idx.shape[1]
-            idx = torch.cat((idx, new), dim=1)
+            idx = torch.cat((idx, new), dim=1)                                       # (B, T + 1)
             if idx.shape[1] > block_size:  # full: each token gets a new position, so the cache starts again
                 idx, past = idx[:, -((block_size + 1) // 2):], 0
 
@@ -288,7 +287,7 @@ class GPT(nn.Module):
 def orthogonalize(g):
     """Return the orthogonal matrices nearest to g (n, rows, columns), roughly, by five Newton-Schulz steps.
 
-    Let g = U S V' be the singular value decomposition. A step maps each singular value s to
+    Let x = U S V' be the singular value decomposition of g divided by its norm. A step maps each singular value s to
     3.4445 s - 4.7750 s^3 + 2.0315 s^5, and leaves U and V. After five steps, each s that was 0.01 or more is between
     0.68 and 1.14.
     """
@@ -326,7 +325,7 @@ class Muon(torch.optim.Optimizer):
             mean.lerp_(grad, 1 - beta)                          # running mean: beta * mean + (1 - beta) * grad
             update = orthogonalize(grad.lerp(mean, beta))       # (n, rows, columns), mixed with grad again: Nesterov
             rows, columns = grad.shape[1:]
-            for p, u in zip(params, update):                    # a tall matrix takes a longer step, as in Jordan's Muon
+            for p, u in zip(params, update):                    # more rows than columns: a longer step (Jordan)
                 p.mul_(1 - lr * group['weight_decay']).add_(u, alpha=-lr * max(1, rows / columns) ** 0.5)
 
 
