@@ -22,7 +22,7 @@ def load(argv):
     """The model in out_dir, read and checked as for --sample_only, what was saved with it, and the flags given."""
     given = bigramv2.configure(argv)
     model, saved = bigramv2.load('model.pt', given, free={'seed'})
-    return model.eval(), saved, given
+    return model.cpu().eval(), saved, given
 
 
 def beginning(model, vocab, given):

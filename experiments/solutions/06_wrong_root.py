@@ -9,8 +9,8 @@ itself, so there nothing changes.
 import shared
 import torch
 
-EDITS = [('k.transpose(-2, -1) * k.shape[-1] ** -0.5     # (B, H, T, D)',
-          'k.transpose(-2, -1) * x.shape[-1] ** -0.5     # (B, H, T, D)')]
+EDITS = [('k.transpose(-2, -1) * k.shape[-1] ** -0.5      # (B, H, T, D)',
+          'k.transpose(-2, -1) * x.shape[-1] ** -0.5      # (B, H, T, D)')]
 
 
 def before():
