@@ -192,7 +192,7 @@ class Block(nn.Module):
         self.ln2 = nn.LayerNorm(n_embd)
 
     def forward(self, x, *cache_and_past):  # both go to MultiHeadAttn, when the model writes
-        x = x + self.sa(self.ln1(x), *cache_and_past)                            # (B, T, C)
+        x = x + self.sa(self.ln1(x), *cache_and_past)                   # (B, T, C)
         x = x + self.ffwd(self.ln2(x))                                  # (B, T, C)
         return x
 
@@ -288,8 +288,8 @@ def orthogonalize(g):
     """Return the orthogonal matrices nearest to g (n, rows, columns), roughly, by five Newton-Schulz steps.
 
     Let x = U S V' be the singular value decomposition of g divided by its norm. A step maps each singular value s to
-    3.4445 s - 4.7750 s^3 + 2.0315 s^5, and leaves U and V. After five steps, each s that was 0.01 or more is between
-    0.68 and 1.14.
+    3.4445 s - 4.7750 s^3 + 2.0315 s^5, and leaves U and V. After five steps, each s that was 0.01 or more in x
+    is between 0.68 and 1.14.
     """
     if g.shape[-2] > g.shape[-1]:
         return orthogonalize(g.mT).mT                     # so that a is the smaller square
@@ -333,7 +333,8 @@ def make_optimizers(model):
     """Muon for the matrices inside the blocks, AdamW for the rest: embeddings, head, gains and biases."""
     matrices, rest = [], []
     for name, p in model.named_parameters():
-        (matrices if name.startswith('blocks.') and p.ndim == 2 else rest).append(p)
+        if p.requires_grad:
+            (matrices if name.startswith('blocks.') and p.ndim == 2 else rest).append(p)
     return [Muon(matrices, lr=learning_rate, weight_decay=weight_decay),
             torch.optim.AdamW(rest, lr=adamw_learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)]
 
@@ -365,7 +366,7 @@ def lr_scale(step):
 
 
 def train(model, optimizers, data, start=0):
-    """Train the model on data (N,), from the step `start` to max_iters. Yield the step when it is time for a look."""
+    """Train the model on data (N,), from step `start` to max_iters. Yield each step at which to measure and save."""
     bfloat16 = 'cuda' in device and torch.cuda.is_bf16_supported(including_emulation=False)  # half the bits, faster
     for step in range(start, max_iters):
         if step % eval_interval == 0:
@@ -507,10 +508,9 @@ def record(step, seconds, losses, model, optimizers, run):
         state = new | dict(weights=model.state_dict(), optimizers=memory(optimizers))
         if new['best'] < run['best']:
             save('model.pt', {name: state[name] for name in MODEL})
+        write('loss.csv', ('step,seconds,train,val\n' + new['history']).encode())
         save('checkpoint.pt', state)
     run |= new  # only now, so that a stop names the step that is in the checkpoint
-    if rank == 0:
-        write('loss.csv', ('step,seconds,train,val\n' + run['history']).encode())
 
 
 def finish(model, data, run):
@@ -679,13 +679,14 @@ def load(name, given, free):
 
 
 def memory(optimizers):
-    """The tensors that the optimisers keep from step to step, always in the same order."""
-    return [tensor for optimizer in optimizers for state in optimizer.state.values() for tensor in state.values()]
+    """What the optimisers keep from step to step, for one parameter after another: tensors by name."""
+    return [optimizer.state.get(p, {}) for optimizer in optimizers for group in optimizer.param_groups
+            for p in group['params']]
 
 
 def remember(optimizers, saved):
     """Put what `memory` gave back into the optimisers."""
-    for optimizer in optimizers if saved['step'] else ():  # a step of length 0 gives them their tensors
+    for optimizer in optimizers:  # a step of length 0 gives them their tensors
         for group in optimizer.param_groups:
             group['lr'] = 0.0
             for p in group['params']:
@@ -693,10 +694,15 @@ def remember(optimizers, saved):
         optimizer.step()
         optimizer.zero_grad()
     with reading(Path(out_dir, 'checkpoint.pt')):
-        for own, tensor in zip(memory(optimizers), saved['optimizers'], strict=True):
-            if (own.shape, own.dtype) != (tensor.shape, tensor.dtype):
-                raise ValueError('an optimizer has other shapes')
-            own.copy_(tensor)
+        if saved['step'] and not any(saved['optimizers']):
+            raise ValueError('the optimizers have no state')
+        for own, kept in zip(memory(optimizers), saved['optimizers'], strict=True):
+            if not kept:
+                own.clear()  # a parameter that has had no gradient yet
+            for name, tensor in own.items():
+                if (tensor.shape, tensor.dtype) != (kept[name].shape, kept[name].dtype):
+                    raise ValueError('an optimizer has other shapes')
+                tensor.copy_(kept[name])
 
 
 def save(name, state):

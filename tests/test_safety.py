@@ -18,6 +18,7 @@ from conftest import (
     SMALL,
     TEXT,
     default_signals,
+    edited,
     ended,
     files_in,
     fuzz,
@@ -120,9 +121,9 @@ def test_a_stop_before_anything_was_saved_says_so(folder, monkeypatch):
 @pytest.mark.parametrize('moment', range(7))
 def test_a_stop_while_saving_names_the_step_that_is_in_the_checkpoint(folder, monkeypatch, moment):
     with monkeypatch.context() as patch:
-        stop_at(patch, os, 'replace', moment)  # a look moves model.pt, checkpoint.pt and loss.csv into place
+        stop_at(patch, os, 'replace', moment)  # a look moves model.pt, loss.csv and checkpoint.pt into place
         result = run('bigramv2.py', *SMALL, '--out_dir', 'new', cwd=folder)
-    if moment < 2:
+    if moment < 3:
         assert 'Nothing was saved yet' in result.stderr
     else:
         assert f'The last save is from step {saved("new/checkpoint.pt")["step"]}.' in result.stderr
@@ -357,8 +358,9 @@ def test_a_checkpoint_that_lacks_a_part_is_refused_in_one_line(folder, part, jun
 
 @pytest.mark.parametrize('spoil', [
     lambda all: [], lambda all: all[:1], lambda all: all[1:], lambda all: all[::-1], lambda all: [*all, all[0]],
-    lambda all: [torch.zeros(3), *all[1:]], lambda all: [*all[:-1], torch.zeros(3)],
-    lambda all: [all[0].double(), *all[1:]], lambda all: [*all[:-1], 3.0],
+    lambda all: [{'momentum': torch.zeros(3)}, *all[1:]],
+    lambda all: [*all[:-1], all[-1] | {'exp_avg': torch.zeros(3)}],
+    lambda all: [{'momentum': all[0]['momentum'].double()}, *all[1:]], lambda all: [*all[:-1], 3.0],
     lambda all: [{}] * len(all),
 ], ids=['none', 'one', 'one less', 'swapped', 'one more', 'Muon, shape', 'AdamW, shape', 'type', 'number', 'empty'])
 def test_a_checkpoint_without_the_state_of_all_optimizers_is_damaged(folder, spoil):
@@ -382,6 +384,36 @@ def test_junk_of_the_right_type_in_a_checkpoint_is_refused_in_one_line(folder, p
     else:
         assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
         assert result.stderr.startswith('bigramv2.py: out/checkpoint.pt is damaged')
+
+
+def test_a_run_with_a_frozen_parameter_is_resumed_as_the_same_run(folder):
+    program = edited(folder)
+    source = program.read_text(encoding='utf-8')
+    for old, new in ((', freeze=False', ''), ("        self.proj = nn.Linear(4 * n_embd, n_embd)\n", (
+            "        self.proj = nn.Linear(4 * n_embd, n_embd)\n        self.fc.weight.requires_grad_(False)\n"))):
+        assert source.count(old) == 1
+        source = source.replace(old, new)
+    program.write_text(source, encoding='utf-8')
+    succeeds(program, *SMALL, '--out_dir', 'frozen', cwd=folder)
+    succeeds(program, '--resume', '--max_iters', 40, '--out_dir', 'frozen', cwd=folder)
+
+
+def test_the_state_of_each_parameter_goes_back_to_it_whichever_had_a_gradient_first(folder):
+    parts = saved('out/checkpoint.pt')
+    model = bigramv2.GPT(5)
+    optimizers = bigramv2.make_optimizers(model)
+    for unused in (True, False):  # at first the final LayerNorm has no gradient
+        for p in model.parameters():
+            p.grad = torch.randn_like(p)
+        if unused:
+            model.ln.weight.grad = None
+        for optimizer in optimizers:
+            optimizer.step()
+    kept = bigramv2.memory(optimizers)
+    again = bigramv2.make_optimizers(model)
+    bigramv2.remember(again, parts | {'optimizers': kept})
+    for a, b in zip(kept, bigramv2.memory(again), strict=True):
+        assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_a_file_of_an_earlier_version_is_refused_in_one_line(folder):
@@ -419,7 +451,7 @@ edits = st.lists(st.tuples(st.floats(0, 1), st.sampled_from(['flip', 'cut', 'ins
                  min_size=1, max_size=3)
 
 
-def edited(data, changes):
+def damaged(data, changes):
     for where, how, new in changes:
         i = int(where * max(len(data) - 1, 0))
         flipped = bytes([data[i] ^ (1 << len(new) % 8)]) if data else b''
@@ -455,7 +487,7 @@ def test_any_damage_to_the_tokens(folder, trained, examples):
     def check(name, changes):
         shutil.copytree(trained / 'tokens', 'tokens', dirs_exist_ok=True)
         path = folder / 'tokens' / name
-        path.write_bytes(edited(path.read_bytes(), changes))
+        path.write_bytes(damaged(path.read_bytes(), changes))
         assert outcome(read_tokens) in (None, right)
 
 
@@ -474,7 +506,7 @@ def test_any_damage_to_what_was_saved(folder, trained, examples):
     @fuzz(examples, name=st.sampled_from(['model.pt', 'checkpoint.pt']), changes=edits)
     def check(name, changes):
         right = (trained / 'out' / name).read_bytes()
-        (folder / 'out' / name).write_bytes(edited(right, changes))
+        (folder / 'out' / name).write_bytes(damaged(right, changes))
         found = outcome(lambda: bigramv2.read(name))
         (folder / 'out' / name).write_bytes(right)
         whole = bigramv2.read(name)

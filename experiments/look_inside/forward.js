@@ -145,7 +145,7 @@ class GPT {
     return most - logits[token] + Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit - most), 0));
   }
 
-  // That of each token but the first: (T - 1,). Their mean is the loss.
+  // The surprise at each token but the first: (T - 1,). Their mean is the loss.
   surprises(tokens) {
     this.forward(tokens);
     return tokens.slice(1).map((token, t) => this.surprise(t, token));
