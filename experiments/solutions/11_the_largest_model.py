@@ -6,8 +6,8 @@ parameters learn more from each character. From some size on, the model reads to
 Attention costs extra: its scores grow with the square of the window. max_iters must fit the two minutes, because the
 last part of the training, with small learning rates, brings the loss down most reliably.
 
-SETTINGS is a candidate, with 1.5 times the parameters of the default for slightly less work. It does not win: it ends at
-1.520 where the default ends at 1.498. No larger model that wins is known here yet. --long trains it and the default.
+SETTINGS is a candidate, with 1.5 times the parameters of the default for slightly less work. It does not win: it
+ends at 1.520 where the default ends at 1.498. No larger model that wins is known here yet. --long trains both.
 """
 import shared
 
