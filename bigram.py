@@ -180,7 +180,8 @@ def estimate_loss(model, data):
 
 
 def main():
-    sys.stdout.reconfigure(errors='replace')  # a terminal may lack some of the text's characters
+    if hasattr(sys.stdout, 'reconfigure'):  # IDLE's lacks it
+        sys.stdout.reconfigure(errors='replace')  # a terminal may lack some of the text's characters
     torch.manual_seed(seed)
     vocab, tokens = read('input.txt')
     n = int(0.9 * len(tokens))

@@ -120,7 +120,8 @@ def main():
     parser.add_argument('text', nargs='?', default='input.txt', help='a UTF-8 text file (default: %(default)s)')
     parser.error = lambda message: parser.exit(2, one_line(f'{message}; usage: python prepare.py [TEXT]') + '\n')
     path, start = parser.parse_args().text, time.perf_counter()
-    sys.stdout.reconfigure(errors='backslashreplace')  # a terminal may lack some of the text's characters
+    if hasattr(sys.stdout, 'reconfigure'):  # IDLE's lacks it
+        sys.stdout.reconfigure(errors='backslashreplace')  # a terminal may lack some of the text's characters
     try:
         if os.path.exists(path) and not os.path.isfile(path):  # it is read twice, and a pipe cannot be
             fail(f'{path} is not a file; name a text file: python prepare.py TEXT')

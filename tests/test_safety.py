@@ -386,16 +386,21 @@ def test_junk_of_the_right_type_in_a_checkpoint_is_refused_in_one_line(folder, p
         assert result.stderr.startswith('bigramv2.py: out/checkpoint.pt is damaged')
 
 
-def test_a_run_with_a_frozen_parameter_is_resumed_as_the_same_run(folder):
+def test_a_run_with_parameters_that_are_frozen_or_not_used_is_resumed_as_the_same_run(folder, monkeypatch):
     program = edited(folder)
     source = program.read_text(encoding='utf-8')
-    for old, new in ((', freeze=False', ''), ("        self.proj = nn.Linear(4 * n_embd, n_embd)\n", (
-            "        self.proj = nn.Linear(4 * n_embd, n_embd)\n        self.fc.weight.requires_grad_(False)\n"))):
+    last = '        self.proj = nn.Linear(4 * n_embd, n_embd)\n'  # of FeedForward
+    for old, new in (('x = self.token_embedding(idx) + positions ', 'x = self.token_embedding(idx)'),
+                     (last, last + '        self.fc.weight.requires_grad_(False)\n')):
         assert source.count(old) == 1
         source = source.replace(old, new)
     program.write_text(source, encoding='utf-8')
-    succeeds(program, *SMALL, '--out_dir', 'frozen', cwd=folder)
-    succeeds(program, '--resume', '--max_iters', 40, '--out_dir', 'frozen', cwd=folder)
+    succeeds(program, *SMALL, '--out_dir', 'whole', cwd=folder)
+    with monkeypatch.context() as patch:
+        stop_at(patch, torch.nn.utils, 'clip_grad_norm_', 15)
+        assert run(program, *SMALL, '--out_dir', 'broken', cwd=folder).returncode == 130
+    succeeds(program, '--resume', '--out_dir', 'broken', cwd=folder)
+    assert same_weights('whole/checkpoint.pt', 'broken/checkpoint.pt')
 
 
 def test_the_state_of_each_parameter_goes_back_to_it_whichever_had_a_gradient_first(folder):
