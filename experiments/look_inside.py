@@ -1,7 +1,8 @@
 """A page to look inside your own model: python experiments/look_inside.py, after a training
 
 Writes out/model.html: one file that a browser opens and that needs nothing else. In it are the weights, the forward
-pass in JavaScript (look_inside/forward.js), and some of torch's logits, with which the page compares its own.
+pass in JavaScript (look_inside/forward.js, and products.js for speed), and some of torch's logits, with which the page
+compares its own.
 """
 import base64
 import json
@@ -14,6 +15,7 @@ import torch
 from common import ROOT, bigramv2
 
 FOLDER = ROOT / 'experiments' / 'look_inside'
+SCRIPTS = 'forward.js', 'products.js'
 SIZES = 'block_size', 'n_embd', 'num_heads', 'num_layers'
 VERSE = 'ROMEO:\nBut, soft! what light through yon'  # as in the pictures
 
@@ -61,8 +63,10 @@ def page(model, saved, text):
         'parts': [(name, weight.numel()) for name, weight in weights.items()],
         'weights': base64.b64encode(b''.join(w.numpy().astype('<f4').tobytes() for w in weights.values())).decode(),
     }
-    html, forward = ((FOLDER / name).read_text(encoding='utf-8') for name in ('page.html', 'forward.js'))
-    return html.replace('/* forward.js */', forward).replace('/* model */', json.dumps(facts).replace('<', r'\u003c'))
+    html, *scripts = ((FOLDER / name).read_text(encoding='utf-8') for name in ('page.html', *SCRIPTS))
+    for name, script in zip(SCRIPTS, scripts):
+        html = html.replace(f'/* {name} */', script)
+    return html.replace('/* model */', json.dumps(facts).replace('<', r'\u003c'))
 
 
 def main():

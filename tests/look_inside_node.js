@@ -1,5 +1,6 @@
 'use strict';
 // Run the forward pass of a page of experiments/look_inside.py: node tests/look_inside_node.js page.html < jobs.json
+// With `plain` behind page.html, it uses the plain product in place of the fast one.
 // A job has tokens, and may have a count of characters to write at temperature 0, and parts to switch off.
 const fs = require('fs');
 
@@ -9,7 +10,8 @@ const page = { exports: {} };
 new Function('module', forward)(page);
 const { load, difference, probabilities } = page.exports;
 
-const model = load(JSON.parse(facts));
+const model = load(JSON.parse(facts)), fast = Object.hasOwn(model, 'product');
+if (process.argv[3] === 'plain') delete model.product;
 const answers = JSON.parse(fs.readFileSync(0, 'utf8')).map(({ tokens, count = 0, off = [], temperature, topK }) => {
   if (off.join() !== [...model.off].join()) [model.off, model.tokens] = [new Set(off), []];
   const logits = Array.from(model.forward(tokens).subarray(0, tokens.length * model.V));
@@ -18,4 +20,5 @@ const answers = JSON.parse(fs.readFileSync(0, 'utf8')).map(({ tokens, count = 0,
   return { logits, probs, written };
 });
 const apart = difference(model, JSON.parse(facts).torch);
-process.stdout.write(JSON.stringify({ answers, apart, vocab: JSON.parse(facts).vocab, scripts: 2 + rest.length }));
+const { vocab } = JSON.parse(facts);
+process.stdout.write(JSON.stringify({ answers, apart, fast, vocab, scripts: 2 + rest.length }));

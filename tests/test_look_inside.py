@@ -44,10 +44,10 @@ def model(request, monkeypatch):
     return shake(bigramv2.GPT(len(VOCAB)))
 
 
-def answers(page, *jobs):
+def answers(page, *jobs, product='fast'):
     """What the forward pass in the page makes of the jobs of look_inside_node.js, and what else is found there."""
-    result = subprocess.run(['node', str(ROOT / 'tests/look_inside_node.js'), str(page)], input=json.dumps(jobs),
-                            capture_output=True, encoding='utf-8', timeout=60)
+    result = subprocess.run(['node', str(ROOT / 'tests/look_inside_node.js'), str(page), product],
+                            input=json.dumps(jobs), capture_output=True, encoding='utf-8', timeout=60)
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
     return found['answers'], found
@@ -76,10 +76,11 @@ def prompts(count):
 
 
 @node
-def test_the_logits_are_torchs(make, model):
+@pytest.mark.parametrize('product', ['fast', 'plain'])
+def test_the_logits_are_torchs(make, model, product):
     jobs = [{'tokens': tokens} for tokens in prompts(20)]
-    found, rest = answers(make(model), *jobs)
-    assert len(found) == 22 and rest['apart'] < 1e-4
+    found, rest = answers(make(model), *jobs, product=product)
+    assert len(found) == 22 and rest['apart'] < 1e-4 and rest['fast']
     for job, answer in zip(jobs, found):
         assert far(answer, logits_of(model, job['tokens'])) < 1e-4
 

@@ -5,7 +5,7 @@
 // There is one text, so B is 1 and left out. A tensor (T, C) is one array, row after row: position t begins at t * C.
 // No position sees a later one. So when a character changes, all before it stays as it was: the tensors are kept, and
 // only the positions from `past` on are computed again. For writing, this is the cache of bigramv2.py.
-// All numbers have 64 bits, because JavaScript computes in these: converting them at every step would cost time.
+// All numbers have 64 bits here, as JavaScript computes in these. The fast products of products.js have 32.
 
 class GPT {
   // sizes: block_size, n_embd, num_heads, num_layers, vocab_size; weights: arrays by the names of the state dict
@@ -78,17 +78,14 @@ class GPT {
       for (let c = 0; c < C; c++) v[c * block_size + t] = y[t * C + c];                     // (T, C) -> (C, T)
     }
     for (let h = 0; h < H; h++) {
-      const scale = D ** -0.5, on = !this.off.has(`${name}.${h}`);
-      for (let t = past; t < T; t++) {
-        const S = t + 1, weights = this.attention[i].subarray((h * block_size + t) * block_size);
-        let most = -Infinity, sum = 0;
-        times(q, t * C + h * D, D, k, h * D, C, weights, 0, S);                             // (D,) @ (D, S) -> (S,)
-        for (let s = 0; s < S; s++) most = Math.max(most, weights[s] *= scale);
-        for (let s = 0; s < S; s++) sum += weights[s] = Math.exp(weights[s] - most);
-        for (let s = 0; s < S; s++) weights[s] /= sum;                                      // softmax
-        x.fill(0, t * C + h * D, t * C + (h + 1) * D);  // over x, which is done with
-        if (on) times(weights, 0, S, v, h * D * block_size, block_size, x, t * C + h * D, D);  // (S,) @ (S, D) -> (D,)
-      }
+      const weights = this.attention[i].subarray(h * block_size * block_size);              // (T, S)
+      const from = past * C + h * D, row = past * block_size;
+      this.product(T - past, D, T, q, from, C, k, h * D, C, weights, row, block_size);      // (T, D) @ (D, S) -> (T, S)
+      for (let t = past; t < T; t++) softmax(weights.subarray(t * block_size, t * block_size + T), t + 1, D ** -0.5);
+      // (T, S) @ (S, D) -> (T, D), over x, which is done with
+      this.product(T - past, T, D, weights, row, block_size, v, h * D * block_size, block_size, x, from, C);
+      if (!this.off.has(`${name}.${h}`)) continue;
+      for (let t = past; t < T; t++) x.fill(0, t * C + h * D, t * C + (h + 1) * D);
     }
     this.linear(`${name}.proj`, x, y, past, T);
   }
@@ -105,26 +102,23 @@ class GPT {
     }
   }
 
-  // x (T, I) @ weight (O, I), transposed, + bias (O,) -> y (T, O). Most of the time goes here. So it makes eight sums
-  // at once, of four outputs at two positions: what is read serves several. At an odd end the last is made again.
+  // x (T, I) @ weight (O, I), transposed, + bias (O,) -> y (T, O)
   linear(name, x, y, past, T) {
     const weight = this.weights[`${name}.weight`], bias = this.weights[`${name}.bias`];
     const I = x.length / this.sizes.block_size, O = y.length / this.sizes.block_size;
-    for (let o = 0; o < O; o += 4) {
-      const o1 = Math.min(o + 1, O - 1), o2 = Math.min(o + 2, O - 1), o3 = Math.min(o + 3, O - 1);
-      const w = o * I, w1 = o1 * I, w2 = o2 * I, w3 = o3 * I;
-      for (let t = past; t < T; t += 2) {
-        const u = Math.min(t + 1, T - 1), xt = t * I, xu = u * I;
-        let a = bias ? bias[o] : 0, b = bias ? bias[o1] : 0, c = bias ? bias[o2] : 0, d = bias ? bias[o3] : 0;
-        let e = a, f = b, g = c, h = d;
-        for (let i = 0; i < I; i++) {
-          const left = x[xt + i], right = x[xu + i];
-          const p = weight[w + i], q = weight[w1 + i], r = weight[w2 + i], s = weight[w3 + i];
-          a += left * p; b += left * q; c += left * r; d += left * s;
-          e += right * p; f += right * q; g += right * r; h += right * s;
-        }
-        y[t * O + o] = a; y[t * O + o1] = b; y[t * O + o2] = c; y[t * O + o3] = d;
-        y[u * O + o] = e; y[u * O + o1] = f; y[u * O + o2] = g; y[u * O + o3] = h;
+    this.product(T - past, I, O, x, past * I, I, weight, 0, I, y, past * O, O);
+    if (bias) for (let j = past * O; j < T * O; j++) y[j] += bias[j % O];
+  }
+
+  // x (rows, I) @ w (O, I), transposed -> y (rows, O). Each of the three is part of an array: x begins at xAt, and its
+  // rows are xStride apart. Nearly all of the time goes here. So `load` replaces it by the fast product of products.js.
+  product(rows, I, O, x, xAt, xStride, w, wAt, wStride, y, yAt, yStride) {
+    for (let row = 0; row < rows; row++) {
+      for (let o = 0; o < O; o++) {
+        const left = xAt + row * xStride, right = wAt + o * wStride;
+        let sum = 0;
+        for (let i = 0; i < I; i++) sum += x[left + i] * w[right + i];
+        y[yAt + row * yStride + o] = sum;
       }
     }
   }
@@ -152,19 +146,13 @@ class GPT {
   }
 }
 
-// A vector x (I,) from x[xAt] on, times the rows (I,) of a matrix w, the first at w[wAt] and each next one `stride`
-// later: so many sums, from y[yAt] on. Four are made at once, as in linear.
-function times(x, xAt, I, w, wAt, stride, y, yAt, count) {
-  for (let o = 0; o < count; o += 4) {
-    const o1 = Math.min(o + 1, count - 1), o2 = Math.min(o + 2, count - 1), o3 = Math.min(o + 3, count - 1);
-    const w0 = wAt + o * stride, w1 = wAt + o1 * stride, w2 = wAt + o2 * stride, w3 = wAt + o3 * stride;
-    let a = 0, b = 0, c = 0, d = 0;
-    for (let i = 0; i < I; i++) {
-      const left = x[xAt + i];
-      a += left * w[w0 + i]; b += left * w[w1 + i]; c += left * w[w2 + i]; d += left * w[w3 + i];
-    }
-    y[yAt + o] = a; y[yAt + o1] = b; y[yAt + o2] = c; y[yAt + o3] = d;
-  }
+// softmax of the first `count` numbers times scale, in their place; all others are masked
+function softmax(numbers, count, scale) {
+  let most = -Infinity, sum = 0;
+  for (let s = 0; s < count; s++) most = Math.max(most, numbers[s] *= scale);
+  for (let s = 0; s < count; s++) sum += numbers[s] = Math.exp(numbers[s] - most);
+  for (let s = 0; s < count; s++) numbers[s] /= sum;
+  numbers.fill(0, count);
 }
 
 // x times the probability that a normal number is below x (Abramowitz and Stegun 1964, 26.2.17, right to 1e-7)
@@ -204,7 +192,9 @@ function load({ sizes, parts, weights: base64 }) {
     weights[name] = Float64Array.from(new Float32Array(bytes.buffer, begin, count));
     begin += 4 * count;
   }
-  return new GPT(sizes, weights);
+  const gpt = new GPT(sizes, weights);
+  try { gpt.product = fastProduct(sizes, weights); } catch { /* no WebAssembly here: it computes more slowly */ }
+  return gpt;
 }
 
 // How far the logits are from torch's at some positions of a text: about 1e-5, unless someone changed the model
