@@ -82,7 +82,7 @@ class Head(nn.Module):
         k, q, v = self.key(x), self.query(x), self.value(x)       # (B, T, D) each
         scores = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5    # (B, T, D) @ (B, D, T) -> (B, T, T)
         scores = scores.masked_fill(~self.tril[:T, :T], float('-inf'))  # no position sees a later one
-        weights = self.dropout(F.softmax(scores, dim=-1))         # (B, T, T), each row sums to 1
+        weights = self.dropout(F.softmax(scores, dim=-1))         # (B, T, T), rows sum to 1 before dropout
         return weights @ v                                        # (B, T, T) @ (B, T, D) -> (B, T, D)
 
 

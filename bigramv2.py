@@ -106,7 +106,7 @@ class Head(nn.Module):
         k, q, v = self.key(x), self.query(x), self.value(x)       # (B, T, D) each
         scores = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5    # (B, T, D) @ (B, D, T) -> (B, T, T)
         scores = scores.masked_fill(~self.tril[:T, :T], float('-inf'))  # no position sees a later one
-        weights = self.dropout(F.softmax(scores, dim=-1))         # (B, T, T), each row sums to 1
+        weights = self.dropout(F.softmax(scores, dim=-1))         # (B, T, T), rows sum to 1 before dropout
         return weights @ v                                        # (B, T, T) @ (B, T, D) -> (B, T, D)
 
 
@@ -158,7 +158,7 @@ class MultiHeadAttn(nn.Module):
         else:  # the same, line by line
             scores = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5      # (B, H, T, D) @ (B, H, D, S) -> (B, H, T, S)
             scores = scores.masked_fill(~self.tril[past:S, :S], float('-inf'))
-            weights = self.attn_dropout(F.softmax(scores, dim=-1))      # (B, H, T, S), each row sums to 1
+            weights = self.attn_dropout(F.softmax(scores, dim=-1))      # (B, H, T, S), rows sum to 1 before dropout
             out = weights @ v                                           # (B, H, T, S) @ (B, H, S, D) -> (B, H, T, D)
         out = out.transpose(1, 2).reshape(B, T, C)                      # (B, H, T, D) -> (B, T, H, D) -> (B, T, C)
         return self.dropout(self.proj(out))                             # (B, T, C)

@@ -1,15 +1,16 @@
 """Exercise 7: read a head.
 
-In a default model, near the end of its training, one head of block 1 gives 85 % of its weight to the character before,
-from wherever you point. It looks for a place, not for a character. Another one of block 1 spreads over the two
-and three before. In block 2, a head gives half of its weight to the first letters of words: it has found where words
-begin. In block 3, a head gives two thirds of its weight to spaces and line ends, which are a fifth of the text, and
-half of its weight to line ends alone. Block 3 can look for words and lines, because blocks 1 and 2 found them.
+In the default model of the laboratory, head 3 of block 1 gives 88 % of its weight to the character before, from
+wherever you point. It looks for a place, not for a character. Head 2 of block 1 spreads over the two to four before. In
+block 2, head 1 gives half of its weight to the first letters of words: it has found where words begin. In block 3,
+head 2 gives 57 % of its weight to spaces and line ends, which are a fifth of the text, and 43 % to line ends alone.
+Block 3 can look for words and lines, because blocks 1 and 2 found them. Your model may have its heads in another order.
 
-Parts switched off, with a loss of 1.54 for the whole model: the attention of block 1 costs 2.2, of block 2 0.4, of
-block 3 0.1. The head that looks at the character before costs 0.75 by itself, and any other head 0.12 or less.
-The feed-forward of one block costs 0.3 to 0.4, which is more than all three cost in the table of what
-each part buys. There, the rest of the model was trained without them. Here, it was trained to rely on them.
+Parts of a default model switched off, over 50 windows of the validation text, where the whole model has a loss of 1.48:
+the attention of block 1 costs 2.5, of block 2 0.5, of block 3 0.1. The head that looks at the character before costs
+0.84 by itself, and any other head 0.11 or less. The feed-forward of one block costs 0.35 to 0.40, which is more than
+all three cost in the table of what each part buys. There, the rest of the model was trained without them. Here, it was
+trained to rely on them.
 """
 import shared
 import torch
