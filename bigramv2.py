@@ -26,7 +26,7 @@ eval_interval = 200          # steps between two measurements of the loss; each 
 eval_windows = 100           # windows of T characters in such a measurement, from each split
 learning_rate = 0.025        # of Muon, for the matrices inside the blocks
 adamw_learning_rate = 0.008  # of AdamW, for all other parameters
-warmup_iters = 10            # steps in which the learning rates rise to these values; then they fall to 0
+warmup_iters = 10            # steps in which both learning rates rise; then they fall to 0
 weight_decay = 0.0           # how strongly Muon pulls its matrices towards 0, against overfitting
 grad_clip = 1.0              # longer gradients are shortened to this length; 0: never
 seed = 1337                  # same seed, same machine: same result (on a CPU)
@@ -37,7 +37,7 @@ HYPERPARAMETERS = {name: value for name, value in globals().items()  # they are 
 
 device = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
 compile = True               # compile the model with torch.compile (on CUDA, where Triton is installed)
-fused_attention = device != 'mps'  # attention by torch's fused kernel; otherwise line by line
+fused_attention = device != 'mps'  # attention by torch's fused kernel; otherwise line by line, as on a Mac's GPU
 kv_cache = True              # when writing, keep the keys and values of earlier characters
 resume = False               # continue the run whose checkpoint is in out_dir
 sample_only = False          # write with the model in out_dir; do not train
@@ -80,8 +80,8 @@ def get_batch(data, step):
     Each window begins 0.618 of the text (1 / golden ratio) after the one before, in a circle. Such places cover the
     text more evenly than random ones. They depend only on the seed and the step, so a resumed run takes the same ones.
     """
-    window = step * batch_size + np.arange(batch_size)                   # (B,): its number, counted from step 0
-    shares = (np.random.default_rng(seed).random() + window * 0.6180339887498949) % 1   # (B,), of the text: 0 to 1
+    numbers = step * batch_size + np.arange(batch_size)                  # (B,), of the windows, from step 0 on
+    shares = (np.random.default_rng(seed).random() + numbers * 0.6180339887498949) % 1  # (B,), of the text: 0 to 1
     starts = (shares * (len(data) - block_size)).astype(np.int64)        # (B,)
     return windows(data, starts[rank::world_size])                       # every world_size-th one is for this process
 
@@ -153,7 +153,7 @@ class MultiHeadAttn(nn.Module):
             k, v = cache[:, :, :, :S]                                   # (B, H, S, D) each
         if fused_attention:
             p = self.attn_dropout.p if self.training else 0.0
-            # The mask is needed if x holds all positions. A single new position may look at all S.
+            # If T == S, x holds all positions, and none may see a later one. Otherwise x is one new position.
             out = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=(T == S))  # (B, H, T, D)
         else:  # the same, line by line
             scores = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5      # (B, H, T, D) @ (B, H, D, S) -> (B, H, T, S)
@@ -181,7 +181,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then feed-forward. Each adds its output to the stream x: (B, T, C) -> (B, T, C)."""
+    """Attention, then feed-forward. Each adds its output to the residual stream x: (B, T, C) -> (B, T, C)."""
 
     def __init__(self, n_embd, num_heads):
         super().__init__()
@@ -236,10 +236,10 @@ class GPT(nn.Module):
         logits = logits.nan_to_num()  # even a model whose numbers have overflowed can write
         if temperature < 1e-9:  # as good as 0: the likeliest
             return logits.argmax(dim=-1, keepdim=True)                               # (B, 1)
-        if top_k:  # all behind the first k get -inf; of equal logits the first stays first, so exactly k are left
+        if top_k:  # the k likeliest keep their logits; the sort is stable, so of equal ones the first stay
             order = logits.sort(dim=-1, descending=True, stable=True).indices        # (B, V)
             logits = logits.scatter(1, order[:, top_k:], float('-inf'))
-        logits = logits - logits.amax(dim=-1, keepdim=True)  # changes no probability; no quotient below overflows
+        logits = logits - logits.amax(dim=-1, keepdim=True)  # the same softmax, and no overflow in the division
         probs = F.softmax(logits / temperature, dim=-1)                              # (B, V)
         return torch.multinomial(probs, num_samples=1)                               # (B, 1)
 
@@ -320,12 +320,13 @@ class Muon(torch.optim.Optimizer):
     def step(self):
         for group in self.param_groups:
             params, lr, beta = group['params'], group['lr'], group['momentum']
-            grad = torch.stack([p.grad for p in params])                             # (n, rows, columns)
+            grads = (torch.zeros_like(p) if p.grad is None else p.grad for p in params)  # None: not used
+            grad = torch.stack(list(grads))                                          # (n, rows, columns)
             mean = self.state[params[0]].setdefault('momentum', torch.zeros_like(grad))
             mean.lerp_(grad, 1 - beta)                          # running mean: beta * mean + (1 - beta) * grad
             update = orthogonalize(grad.lerp(mean, beta))       # (n, rows, columns), mixed with grad again: Nesterov
             rows, columns = grad.shape[1:]
-            for p, u in zip(params, update):                    # more rows than columns: a longer step (Jordan)
+            for p, u in zip(params, update):                    # more outputs than inputs: a longer step
                 p.mul_(1 - lr * group['weight_decay']).add_(u, alpha=-lr * max(1, rows / columns) ** 0.5)
 
 
@@ -476,16 +477,15 @@ def follow(model, optimizers, data, run):
     torch.set_float32_matmul_precision('high')  # TF32 on CUDA
     begun = time.perf_counter() - run['seconds']
     last = time.perf_counter()
-    resumed_at = run['step'] if resume else None
     try:
         for step in train(parallel(model), optimizers, data['train'], run['step']):
-            if step == resumed_at:
-                continue  # this one was measured before
+            if step == run['step'] and run['history']:
+                continue  # measured before the stop
             speed = (step - run['step']) * batch_size * block_size / (time.perf_counter() - last)
             losses = {split: estimate_loss(model, tokens, eval_windows) for split, tokens in data.items()}
             seconds = time.perf_counter() - begun
             if not math.isfinite(sum(losses.values())):
-                fail(f'the loss is {sum(losses.values())} at step {step}: try a lower learning_rate. {how_far(run)}')
+                fail(f'the loss is {sum(losses.values())} at step {step}: start a new run with a lower learning_rate')
             say(f'step {step:5}   train {losses["train"]:.4f}   val {losses["val"]:.4f}   '
                 + (f'{speed:,.0f} characters/s   ' if step else '') + f'{clock(seconds)} elapsed'
                 + (f'   {clock(seconds / step * (max_iters - step))} left' if step else ''))
@@ -558,7 +558,7 @@ def configure(argv):
     for name, value in given.items():
         if value == []:  # older versions of argparse make this of --name=--
             parser.error(f'argument --{name}: expected one argument')
-    globals().update(given)
+    globals().update(given, out_dir=str(Path(given.get('out_dir', out_dir))))
     if device == 'cuda':
         globals()['device'] = f'cuda:{os.environ["LOCAL_RANK"] if torchrun else 0}'
     if device == 'mps' and torchrun:

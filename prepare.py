@@ -144,3 +144,9 @@ if __name__ == '__main__':
         sys.exit(130)
     except BrokenPipeError:  # the program that read the output has ended
         os._exit(1)
+
+# What `uv run prepare.py` installs:
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["numpy>=1.26,<3"]
+# ///

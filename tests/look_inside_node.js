@@ -15,9 +15,13 @@ if (process.argv[3] === 'plain') delete model.product;
 const answers = JSON.parse(fs.readFileSync(0, 'utf8')).map(({ tokens, count = 0, off = [], temperature, topK }) => {
   if (off.join() !== [...model.off].join()) [model.off, model.tokens] = [new Set(off), []];
   const logits = Array.from(model.forward(tokens).subarray(0, tokens.length * model.V));
+  const looks = model.attention.flatMap(heads => tokens.flatMap((_, t) => {  // what each head's weights add up to
+    const { block_size: T, num_heads } = model.sizes;
+    return Array.from({ length: num_heads }, (_, h) => heads.slice((h * T + t) * T).slice(0, t + 1).reduce((a, b) => a + b));
+  }));
   const probs = Array.from(probabilities(logits.slice(-model.V), temperature, topK));
   const written = Array.from({ length: count }, () => (model.write(tokens, 0, 0), tokens.at(-1)));
-  return { logits, probs, written };
+  return { logits, probs, written, looks };
 });
 const apart = difference(model, JSON.parse(facts).torch);
 const { vocab } = JSON.parse(facts);

@@ -121,6 +121,8 @@ def test_a_part_that_is_off_adds_nothing(make, model):
     found, _ = answers(make(model), *({'tokens': tokens, 'off': [part]} for part in parts),
                        {'tokens': tokens, 'off': parts})
     whole = logits_of(model, tokens)
+    for answer in found:  # the page shows where a head would look if it were on
+        assert answer['looks'] == pytest.approx([1] * len(answer['looks']))
     for part, answer in zip(parts[:2], found):
         hook = model.get_submodule(part).register_forward_hook(nothing)
         assert far(answer, logits_of(model, tokens)) < 1e-4 < far(answer, whole)
@@ -128,6 +130,13 @@ def test_a_part_that_is_off_adds_nothing(make, model):
     with torch.no_grad():
         model.blocks[last].sa.proj.weight[:, -D:] = 0
     assert far(found[2], logits_of(model, tokens)) < 1e-4 < far(found[2], whole)
+
+
+@node
+def test_a_vocabulary_may_be_as_large_as_prepare_allows(make, monkeypatch):
+    monkeypatch.setattr(bigramv2, 'n_embd', 8)
+    vocab = ''.join(map(chr, range(0x10000, 0x20000)))
+    assert answers(make(shake(bigramv2.GPT(len(vocab))), vocab))[1]['apart'] < 1e-4
 
 
 @node

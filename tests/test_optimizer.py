@@ -24,6 +24,15 @@ def test_muon_is_torch_muon_but_for_bfloat16(weight_decay):
         assert (p - q).norm() < 0.02 * (p - p0).norm()  # bfloat16 has 8 bits: 0.4 % a rounding
 
 
+def test_a_matrix_without_a_gradient_stays_as_it_is():
+    used, unused = (torch.nn.Parameter(torch.randn(4, 4)) for _ in range(2))
+    before = [p.detach().clone() for p in (used, unused)]
+    optimizer = Muon([used, unused], lr=0.1)
+    used.sum().backward()
+    optimizer.step()
+    assert torch.equal(unused, before[1]) and not torch.equal(used, before[0])
+
+
 @pytest.mark.parametrize('shape', [(3, 16, 16), (2, 8, 32), (2, 32, 8)], ids=str)
 def test_orthogonalize_levels_the_singular_values_and_keeps_the_directions(shape):
     g = torch.randn(shape)

@@ -2,6 +2,7 @@
 import os
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -257,7 +258,8 @@ def test_any_other_out_dir_works_and_the_same_command_resumes(folder, monkeypatc
     with monkeypatch.context() as patch:
         stop_at(patch, torch.nn.utils, 'clip_grad_norm_', 15)
         assert run(*command, cwd=folder).returncode == 130
-    assert 'step    20' in succeeds(*command, '--resume', cwd=folder)
+    resumed = succeeds(*command, '--resume', cwd=folder)
+    assert 'step    20' in resumed and f'Saved in {Path(out_dir)}/ every' in resumed
     assert (folder / out_dir / 'model.pt').exists()
     succeeds('bigramv2.py', '--sample_only', '--out_dir', out_dir, cwd=folder)
 

@@ -53,11 +53,9 @@ class GPT {
     const { normed, hidden, out, off, sizes: { n_embd: C } } = this, name = `blocks.${i}`;
     const add = () => { for (let j = past * C; j < T * C; j++) y[j] += out[j]; };
     y.set(x.subarray(past * C, T * C), past * C);
-    if (!off.has(`${name}.sa`)) {
-      this.layerNorm(`${name}.ln1`, y, normed, past, T);
-      this.attend(i, normed, out, past, T);
-      add();
-    }
+    this.layerNorm(`${name}.ln1`, y, normed, past, T);
+    this.attend(i, normed, out, past, T);  // also if it is off: the page shows where it would look
+    if (!off.has(`${name}.sa`)) add();
     if (!off.has(`${name}.ffwd`)) {
       this.layerNorm(`${name}.ln2`, y, normed, past, T);
       this.linear(`${name}.ffwd.fc`, normed, hidden, past, T);                              // (T, 4C)
@@ -200,7 +198,8 @@ function load({ sizes, parts, weights: base64 }) {
 // How far the logits are from torch's at some positions of a text: about 1e-5, unless someone changed the model
 function difference(gpt, { tokens, positions, logits }) {
   const mine = gpt.forward(tokens);
-  return Math.max(...positions.flatMap((t, i) => logits[i].map((logit, v) => Math.abs(logit - mine[t * gpt.V + v]))));
+  const distances = positions.flatMap((t, i) => logits[i].map((logit, v) => Math.abs(logit - mine[t * gpt.V + v])));
+  return distances.reduce((most, distance) => Math.max(most, distance));
 }
 
 if (typeof module !== 'undefined') module.exports = { GPT, load, difference, probabilities };

@@ -1,5 +1,5 @@
 'use strict';
-// GPT.product of forward.js again, about ten times as fast. It says nothing new about GPT: skip it.
+// GPT.product of forward.js again, about ten times as fast for many positions. It says nothing new about GPT: skip it.
 //
 // A processor can multiply four numbers of 32 bits by four others at once. JavaScript cannot ask for that, but
 // WebAssembly can, the machine language of browsers. So one small function is written in it. It computes a tile of the
