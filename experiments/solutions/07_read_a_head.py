@@ -1,6 +1,6 @@
 """Exercise 7: read a head.
 
-In the default model of the laboratory, head 3 of block 1 gives 88 % of its weight to the character before, from
+In the default model of the laboratory, head 3 of block 1 gives 87 % of its weight to the character before, from
 wherever you point. It looks for a place, not for a character. Head 2 of block 1 spreads over the two to four before. In
 block 2, head 1 gives half of its weight to the first letters of words: it has found where words begin. In block 3,
 head 2 gives 57 % of its weight to spaces and line ends, which are a fifth of the text, and 43 % to line ends alone.
