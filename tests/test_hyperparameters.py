@@ -153,7 +153,7 @@ def test_where_torch_has_a_mac_gpu_the_formula_stands_in_for_the_kernel(folder, 
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.setattr(torch.backends.mps, 'is_available', lambda: True)
     text = ' '.join(succeeds('bigramv2.py', '--help', cwd=folder).split())
-    assert "line by line (default: False)" in text and "(default: 'mps')" in text
+    assert "as on a Mac's GPU (default: False)" in text and "(default: 'mps')" in text
 
 
 @pytest.mark.parametrize('device, triton, compiled', [
