@@ -556,7 +556,7 @@ def configure(argv):
         parser.add_argument(f'--{name}', help=explained, **kind)
     given = vars(parser.parse_args(argv))
     for name, value in given.items():
-        if value == []:  # older versions of argparse make this of --name=--
+        if value in ([], '--'):  # what the versions of argparse make of --name=--
             parser.error(f'argument --{name}: expected one argument')
     globals().update(given, out_dir=str(Path(given.get('out_dir', out_dir))))
     if device == 'cuda':
