@@ -708,7 +708,8 @@ def remember(optimizers, saved):
 def save(name, state):
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write(name, buffer.getbuffer())
+    with buffer.getbuffer() as data:
+        write(name, data)
 
 
 def write(name, data):
