@@ -80,7 +80,7 @@ def get_batch(data, step):
     Each window begins 0.618 of the text (1 / golden ratio) after the one before, in a circle. Such places cover the
     text more evenly than random ones. They depend only on the seed and the step, so a resumed run takes the same ones.
     """
-    numbers = step * batch_size + np.arange(batch_size)                  # (B,), of the windows, from step 0 on
+    numbers = step * batch_size + np.arange(batch_size)                  # (B,): windows are numbered from step 0 on
     shares = (np.random.default_rng(seed).random() + numbers * 0.6180339887498949) % 1  # (B,), of the text: 0 to 1
     starts = (shares * (len(data) - block_size)).astype(np.int64)        # (B,)
     return windows(data, starts[rank::world_size])                       # every world_size-th one is for this process
@@ -320,8 +320,8 @@ class Muon(torch.optim.Optimizer):
     def step(self):
         for group in self.param_groups:
             params, lr, beta = group['params'], group['lr'], group['momentum']
-            grads = (torch.zeros_like(p) if p.grad is None else p.grad for p in params)  # None: not used
-            grad = torch.stack(list(grads))                                          # (n, rows, columns)
+            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]  # None: p is not used
+            grad = torch.stack(grads)                                                # (n, rows, columns)
             mean = self.state[params[0]].setdefault('momentum', torch.zeros_like(grad))
             mean.lerp_(grad, 1 - beta)                          # running mean: beta * mean + (1 - beta) * grad
             update = orthogonalize(grad.lerp(mean, beta))       # (n, rows, columns), mixed with grad again: Nesterov

@@ -15,7 +15,6 @@ import torch
 from common import ROOT, bigramv2
 
 FOLDER = ROOT / 'experiments' / 'look_inside'
-SCRIPTS = 'forward.js', 'products.js'
 SIZES = 'block_size', 'n_embd', 'num_heads', 'num_layers'
 VERSE = 'ROMEO:\nBut, soft! what light through yon'  # as in the pictures
 
@@ -63,9 +62,9 @@ def page(model, saved, text):
         'parts': [(name, weight.numel()) for name, weight in weights.items()],
         'weights': base64.b64encode(b''.join(w.numpy().astype('<f4').tobytes() for w in weights.values())).decode(),
     }
-    html, *scripts = ((FOLDER / name).read_text(encoding='utf-8') for name in ('page.html', *SCRIPTS))
-    for name, script in zip(SCRIPTS, scripts):
-        html = html.replace(f'/* {name} */', script)
+    html = (FOLDER / 'page.html').read_text(encoding='utf-8')
+    for name in ('forward.js', 'products.js'):
+        html = html.replace(f'/* {name} */', (FOLDER / name).read_text(encoding='utf-8'))
     return html.replace('/* model */', json.dumps(facts).replace('<', r'\u003c'))
 
 

@@ -17,7 +17,8 @@ const answers = JSON.parse(fs.readFileSync(0, 'utf8')).map(({ tokens, count = 0,
   const logits = Array.from(model.forward(tokens).subarray(0, tokens.length * model.V));
   const looks = model.attention.flatMap(heads => tokens.flatMap((_, t) => {  // what each head's weights add up to
     const { block_size: T, num_heads } = model.sizes;
-    return Array.from({ length: num_heads }, (_, h) => heads.slice((h * T + t) * T).slice(0, t + 1).reduce((a, b) => a + b));
+    const row = h => heads.subarray((h * T + t) * T, (h * T + t) * T + t + 1);
+    return Array.from({ length: num_heads }, (_, h) => row(h).reduce((a, b) => a + b));
   }));
   const probs = Array.from(probabilities(logits.slice(-model.V), temperature, topK));
   const written = Array.from({ length: count }, () => (model.write(tokens, 0, 0), tokens.at(-1)));
