@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 TOKENS = Path('tokens')
-PIECE = 1 << 22  # bytes of text in memory at a time, so that a text of any length fits
+PIECE = 1 << 18  # bytes of text in memory at a time: so few that they stay in the processor's cache
 
 
 def prepare(path):
@@ -92,7 +92,7 @@ def pieces(path, doing):
         try:
             while data := file.read(PIECE):
                 yield decoder.decode(data)
-                if size > 10 * PIECE and sys.stdout.isatty():
+                if size > 10 ** 7 and sys.stdout.isatty():
                     print(f'\r{doing} {path}: {file.tell() / size:4.0%}', end='\r', flush=True)
             yield decoder.decode(b'', final=True)
         except UnicodeDecodeError as e:
