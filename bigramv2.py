@@ -36,7 +36,7 @@ HYPERPARAMETERS = {name: value for name, value in globals().items()  # they are 
 # Options. They say how a run computes, and how and where it writes. They are not saved.
 
 device = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
-compile = True               # compile the model with torch.compile (on CUDA, where Triton is installed)
+compile = True               # compile the model with torch.compile (on CUDA; it needs Triton and a C compiler)
 fused_attention = device != 'mps'  # attention by torch's fused kernel; otherwise line by line, as on a Mac's GPU
 kv_cache = True              # when writing, keep the keys and values of earlier characters
 resume = False               # continue the run whose checkpoint is in out_dir
@@ -390,7 +390,7 @@ def train(model, optimizers, data, start=0):
 
 
 # ---------------------------------------------------------------- plumbing
-# Nothing below is about GPT. It reads flags and files, starts processes, reports and saves.
+# Nothing below is about GPT: flags, files, several processes, reports, saving.
 
 
 import argparse
@@ -410,7 +410,7 @@ from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
-LIMITS = {  # the least and the most; whole numbers only, where these are whole
+LIMITS = {  # names: (the least, the most). Where these are whole, only whole numbers will do
     'block_size n_embd num_heads max_iters eval_interval eval_windows': (1, 2 ** 40),
     'num_layers': (1, 1000), 'batch_size': (1, 2 ** 20),
     'warmup_iters seed max_new_tokens top_k': (0, 2 ** 40),
@@ -422,26 +422,29 @@ NO_TOKENS = ('is missing: run python prepare.py',
 # The parts of each file, and their types
 MODEL = dict(weights=dict, vocab=str, hyperparameters=dict, step=int, best=float)
 FILES = {'loss.csv': {}, 'model.pt': MODEL,
-         'checkpoint.pt': MODEL | dict(top=dict, optimizers=list, history=str, seconds=float)}
+         'checkpoint.pt': MODEL | dict(text=int, top=dict, optimizers=list, history=str, seconds=float)}
 ROWS = r'(\d{1,13}(,-?\d{1,40}\.\d+){3}\n)+'  # history, the rows of loss.csv: step,seconds,train,val
 
 
 def main():
+    for name, value in (HYPERPARAMETERS | OPTIONS).items():
+        if globals()[name] is not value:
+            fail(f'{name}, at the top, is also the name of something further down: choose another name')
     given = configure(sys.argv[1:])
     if sample_only:
         model, saved = load('model.pt', given, free={'seed'})
         return write_text(model, saved['vocab']) if rank == 0 else None
 
-    saved = {}
     if resume:
         model, saved = load('checkpoint.pt', given, free={'max_iters'})
     data, vocab = load_data()
+    text = zlib.crc32(data['train'], zlib.crc32(data['val']))  # a number that tells this text from others
     first_tokens(vocab)  # refuses a prompt with unknown characters now, not after the training
-    if saved and saved['vocab'] != vocab:
+    if resume and (saved['vocab'], saved['text']) != (vocab, text):
         fail(f'the run in {out_dir}/ learnt another text than the one in tokens/: run python prepare.py on that text')
-    if saved and saved['step'] >= max_iters:
-        fail(f'the run in {out_dir}/ is complete, with {saved["step"]} steps; '
-             f'to train it further, add --max_iters {2 * saved["step"]}')
+    if resume and saved['step'] >= max_iters:
+        fail(f'the run in {out_dir}/ has done {saved["step"]} steps already, and max_iters is {max_iters}; '
+             f'to train it further, add --max_iters {max(2 * saved["step"], saved["hyperparameters"]["max_iters"])}')
     with writing(out_dir):  # so that a folder that cannot be written to is refused before the training
         Path(out_dir).mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out_dir).close()
@@ -452,8 +455,8 @@ def main():
         torch.manual_seed(seed)
         model = GPT(len(vocab)).to(device)
     optimizers = make_optimizers(model)
-    run = dict(vocab=vocab, hyperparameters={name: globals()[name] for name in HYPERPARAMETERS}, top=HYPERPARAMETERS,
-               step=0, best=math.inf, history='', seconds=0.0)
+    run = dict(vocab=vocab, text=text, hyperparameters={name: globals()[name] for name in HYPERPARAMETERS},
+               top=HYPERPARAMETERS, step=0, best=math.inf, history='', seconds=0.0)
     if resume:
         remember(optimizers, saved)
         run |= {name: saved[name] for name in ('top', 'step', 'best', 'history', 'seconds')}
@@ -494,7 +497,8 @@ def follow(model, optimizers, data, run):
             record(step, seconds, losses, model, optimizers, run)
             last = time.perf_counter()
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f'Stopped. {how_far(run)}') from None
+        saved = f'The last save is from step {run["step"]}. {CONTINUE}' if run['history'] else 'Nothing was saved yet'
+        raise KeyboardInterrupt(f'Stopped. {saved}') from None
     torch.set_float32_matmul_precision('highest')  # the text is to be the same with the cache and without
 
 
@@ -542,12 +546,12 @@ def parallel(model):
 
 
 def configure(argv):
-    """Set the hyperparameters and options that are given as flags, and return these."""
+    """Set the hyperparameters and options that are given as flags. Return these, {name: value}."""
     if hasattr(sys.stdout, 'reconfigure'):  # IDLE's lacks it
         sys.stdout.reconfigure(errors='replace')  # a terminal may lack some of the text's characters
     parser = argparse.ArgumentParser(description='Train a character-level GPT, then write text with it.',
                                      allow_abbrev=False, argument_default=argparse.SUPPRESS)
-    parser.error = lambda message: parser.exit(2, one_line(f'{message}; python bigramv2.py --help lists all') + '\n')
+    parser.error = lambda message: parser.exit(2, one_line(f'{message}; see python bigramv2.py --help') + '\n')
     comments = dict(re.findall(r'^(\w+) *=.*?# *(.+)', Path(__file__).read_text(encoding='utf-8'), re.M))
     for name, value in (HYPERPARAMETERS | OPTIONS).items():
         kind = (dict(action=argparse.BooleanOptionalAction) if isinstance(value, bool) else
@@ -563,20 +567,20 @@ def configure(argv):
         globals()['device'] = f'cuda:{os.environ["LOCAL_RANK"] if torchrun else 0}'
     if device == 'mps' and torchrun:
         globals()['device'] = 'cpu'  # processes can share gradients on CUDA and CPU only
-    if not resume and not sample_only:  # load brings other values, and checks these
+    if not resume and not sample_only:  # otherwise load takes over the saved values first
         check_values()
     return given
 
 
 def number(text):
     try:
-        return int(text) if len(text) < 20 else float(text)
+        return int(text) if len(text) < 20 else float(text)  # torch can do nothing with longer whole numbers
     except ValueError:
         return float(text)
 
 
 def check_values():
-    """Refuse, by name, a value that cannot work."""
+    """Refuse, by name, a value that cannot work. Then make the chosen GPU the current one."""
     for names, (least, most) in LIMITS.items():
         whole = type(least) is int
         for name in names.split():
@@ -622,6 +626,8 @@ def reading(path, missing='does not exist: train first, with python bigramv2.py'
         yield
     except (FileNotFoundError, NotADirectoryError):
         fail(f'{path} {missing}')
+    except PermissionError:
+        fail(f'{path} cannot be read: you lack the permission')
     except Exception as e:
         fail(f'{path} {damaged} ({type(e).__name__}: {str(e)[:200]})')
 
@@ -729,9 +735,9 @@ def write(name, data):
 
 def keep_old_run():
     """Move the files of an earlier run from out_dir to the first free one of out_dir/1, out_dir/2, ..."""
-    old = [path for name in FILES if os.path.lexists(path := Path(out_dir, name))]
-    folder = next(path for i in count(1) if not os.path.lexists(path := Path(out_dir, str(i))))
+    old = [Path(out_dir, name) for name in FILES if os.path.lexists(Path(out_dir, name))]
     if old:
+        folder = next(path for path in (Path(out_dir, str(i)) for i in count(1)) if not os.path.lexists(path))
         with writing(folder):
             folder.mkdir()
             for path in old:
@@ -741,8 +747,9 @@ def keep_old_run():
 
 def first_tokens(vocab):
     """The tokens (1, T) of the prompt, or token 0 if it is empty."""
-    for character in set(prompt) - set(vocab):
-        fail(f'prompt has {character!r}, which is not in the text that the model knows: choose another, --prompt TEXT')
+    unknown = [character for character in prompt if character not in vocab]
+    if unknown:
+        fail(f'prompt has {unknown[0]!r}, which is not in the text of the model: choose another prompt')
     return encode(prompt or vocab[0], vocab)
 
 
@@ -761,10 +768,6 @@ def write_text(model, vocab):
     for token in islice(model.eval().stream(first_tokens(vocab), temperature, top_k), max_new_tokens):
         print(vocab[token.item()], end='', flush=True)
     print()
-
-
-def how_far(run):
-    return f'The last save is from step {run["step"]}. {CONTINUE}' if run['history'] else 'Nothing was saved yet'
 
 
 def clock(seconds):
@@ -786,7 +789,7 @@ def fail(text):
 
 
 def one_line(text):
-    return f'bigramv2.py: {" ".join(text.split())}'  # also where a path or a name has two
+    return f'bigramv2.py: {" ".join(text.split())}'  # even where a path contains a line end
 
 
 if __name__ == '__main__':

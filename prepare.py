@@ -25,7 +25,7 @@ def prepare(path):
     count, seen, seen_ascii = 0, np.zeros(sys.maxunicode + 1, dtype=bool), b''
     for text in pieces(path, 'reading'):
         count += len(text)
-        new = text.encode().translate(None, delete=seen_ascii)  # without the ASCII seen before, little is left
+        new = text.encode().translate(None, delete=seen_ascii)  # drop the ASCII seen before, which is nearly all
         seen[code_points(new.decode())] = True
         seen_ascii = bytes(np.flatnonzero(seen[:128]).tolist())
     vocab = ''.join(map(chr, np.flatnonzero(seen)))
@@ -45,7 +45,7 @@ def code_points(text):
 
 def encode(text, token_of):
     """The tokens of a string, (T,) uint16: each character is looked up in the table token_of."""
-    if text.isascii():  # one byte per character: the same table as bytes is eight times as fast
+    if text.isascii():  # one byte per character: bytes.translate looks up the same table, eight times as fast
         table = token_of[:256].astype(np.uint8).tobytes()
         return np.frombuffer(text.encode().translate(table), dtype=np.uint8).astype('<u2')
     return token_of[code_points(text)]
@@ -56,8 +56,8 @@ def encode(text, token_of):
 def write(pieces_of_tokens, vocab, count):
     """Write the three files under other names (*.new), and move them into place when all are whole.
 
-    meta.json moves last. It holds a checksum over the vocabulary and the tokens of each split, so bigramv2.py can
-    tell a whole set of files from a mixture of two, which a kill between two moves leaves.
+    A kill between two moves leaves a mixture of old and new files. meta.json moves last. It holds a checksum over the
+    vocabulary and the tokens of each split, so bigramv2.py notices such a mixture.
     """
     n_train, done = count * 9 // 10, 0
     crc = dict.fromkeys(('train', 'val'), zlib.crc32(vocab.encode()))
@@ -66,7 +66,7 @@ def write(pieces_of_tokens, vocab, count):
     try:
         with open(new[0], 'wb') as train, open(new[1], 'wb') as val:
             for tokens in pieces_of_tokens:  # (T,)
-                cut = min(max(n_train - done, 0), len(tokens))
+                cut = max(n_train - done, 0)
                 for split, file, part in (('train', train, tokens[:cut]), ('val', val, tokens[cut:])):
                     file.write(part)
                     crc[split] = zlib.crc32(part, crc[split])
@@ -86,14 +86,14 @@ def write(pieces_of_tokens, vocab, count):
 
 def pieces(path, doing):
     """Yield a UTF-8 file as strings of about PIECE bytes, with a progress line for a long one."""
-    decoder = codecs.getincrementaldecoder('utf-8')()  # keeps a character that a piece cuts for the next piece
+    decoder = codecs.getincrementaldecoder('utf-8')()  # keeps the beginning of a character that a piece cuts in two
     size = os.path.getsize(path)
     with open(path, 'rb') as file:
         try:
             while data := file.read(PIECE):
                 yield decoder.decode(data)
                 if size > 10 ** 7 and sys.stdout.isatty():
-                    print(f'\r{doing} {path}: {file.tell() / size:4.0%}', end='\r', flush=True)
+                    print(f'{doing} {path}: {file.tell() / size:4.0%}', end='\r', flush=True)
             yield decoder.decode(b'', final=True)
         except UnicodeDecodeError as e:
             at = file.tell() - len(e.object) + e.start
@@ -112,7 +112,7 @@ def fail(message):
 
 
 def one_line(message):
-    return f'prepare.py: {" ".join(message.split())}'  # also where a path has two
+    return f'prepare.py: {" ".join(message.split())}'  # even where a path contains a line end
 
 
 def main():
@@ -141,6 +141,7 @@ if __name__ == '__main__':
     try:
         main()
     except KeyboardInterrupt:
+        print(one_line('Stopped'), file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the program that read the output has ended
         os._exit(1)

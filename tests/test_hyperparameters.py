@@ -104,6 +104,12 @@ def test_a_file_with_a_line_that_is_gone_loads_and_says_so(folder, with_top_p):
     assert result.stderr == 'bigramv2.py: out/model.pt has top_p = 1.0, which bigramv2.py does not know\n'
 
 
+@pytest.mark.parametrize('line', ['memory = 16', 'rank = 8', 'time = 3', "count = 'all'", 'windows = 64'])
+def test_a_line_with_the_name_of_something_further_down_is_refused(folder, line):
+    program, name = edited(folder, seed=f'seed = 1337\n{line}'), line.split()[0]
+    refused(folder, program, SMALL, 1, f'{name}, at the top, is also the name of something further down')
+
+
 # Resuming after an edit or with another flag
 
 def test_a_run_keeps_its_values_and_names_each_that_the_top_now_gives_differently(folder):
@@ -129,7 +135,7 @@ def test_an_edit_of_max_iters_is_told_too(folder):
     result = run(edited(folder, max_iters='max_iters = 3000'), '--resume', cwd=folder)
     keeps, complete = result.stderr.splitlines()
     assert 'keeps its max_iters = 20; the 3000 at the top of bigramv2.py is for new runs' in keeps
-    assert 'is complete, with 20 steps; to train it further, add --max_iters 40' in complete
+    assert 'has done 20 steps already, and max_iters is 20; to train it further, add --max_iters 40' in complete
 
 
 def test_a_flag_that_contradicts_the_run_is_refused_and_one_that_agrees_is_not(folder):

@@ -186,11 +186,19 @@ def test_a_kill_inside_the_writing_of_a_checkpoint_leaves_the_one_before(folder,
 
 def test_a_complete_run_is_not_resumed_but_can_be_trained_further(folder):
     refused(folder, 'bigramv2.py', ['--resume'], 1,
-            'is complete, with 20 steps; to train it further, add --max_iters 40')
+            'has done 20 steps already, and max_iters is 20; to train it further, add --max_iters 40')
     refused(folder, 'bigramv2.py', ['--resume', '--max_iters', 5], 1, 'add --max_iters 40')
     printed = succeeds('bigramv2.py', '--resume', '--max_iters', 30, cwd=folder)
     assert [row[0] for row in losses(folder / 'out/loss.csv')] == ['step', '0', '10', '20', '30']
     assert 'step    30' in printed and 'step    20' not in printed
+
+
+def test_a_run_that_was_stopped_is_not_told_to_train_for_longer(folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_at(patch, torch.nn.utils, 'clip_grad_norm_', 15)
+        run('bigramv2.py', *SMALL, '--out_dir', 'new', cwd=folder)
+    refused(folder, 'bigramv2.py', ['--resume', '--out_dir', 'new', '--max_iters', 5], 1,
+            'has done 10 steps already, and max_iters is 5; to train it further, add --max_iters 20')
 
 
 def test_resume_without_a_model_saves_one_again(folder):
@@ -201,9 +209,10 @@ def test_resume_without_a_model_saves_one_again(folder):
 
 
 def test_resume_without_a_checkpoint_or_on_another_text_is_refused(folder):
-    (folder / 'other.txt').write_bytes(b'another text\n' * 200)
-    succeeds('prepare.py', 'other.txt', cwd=folder)
-    refused(folder, 'bigramv2.py', ['--resume', '--max_iters', 30], 1, 'learnt another text')
+    for other in (b'another text\n' * 200, TEXT[::-1].encode()):  # the latter has the same characters
+        (folder / 'other.txt').write_bytes(other)
+        succeeds('prepare.py', 'other.txt', cwd=folder)
+        refused(folder, 'bigramv2.py', ['--resume', '--max_iters', 30], 1, 'learnt another text')
     shutil.rmtree('out')
     refused(folder, 'bigramv2.py', ['--resume'], 1, 'out/checkpoint.pt does not exist')
 
@@ -325,6 +334,14 @@ def test_a_disk_that_is_really_full(folder):
     finally:
         gc.collect()  # closes the memory maps of the last run
         subprocess.run(['umount', str(disk)], check=True)
+
+
+@pytest.mark.parametrize('args', [['--resume', '--max_iters', 40], ['--sample_only']], ids=lambda args: args[0])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(folder, monkeypatch, args):
+    def locked(path):
+        raise PermissionError(13, 'Permission denied', str(path))
+    monkeypatch.setattr(zipfile, 'ZipFile', locked)  # root may read any file
+    refused(folder, 'bigramv2.py', args, 1, '.pt cannot be read: you lack the permission')
 
 
 # Files from strangers

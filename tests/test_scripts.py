@@ -23,6 +23,7 @@ from conftest import (
 )
 
 import bigramv2
+import prepare
 
 
 def sample_lines(printed):
@@ -265,6 +266,11 @@ def test_any_other_out_dir_works_and_the_same_command_resumes(folder, monkeypatc
 
 
 # prepare.py
+
+def test_ctrl_c_in_prepare_says_so_and_leaves_the_files_before(folder, monkeypatch):
+    stop_at(monkeypatch, prepare.zlib, 'crc32', 1)
+    refused(folder, 'prepare.py', [], 130, 'prepare.py: Stopped')
+
 
 @pytest.mark.parametrize('text, says', [
     (None, 'input.txt does not exist'),
