@@ -1,7 +1,7 @@
 """This program beside nanoGPT, in turn on one machine: python experiments/nanogpt.py PATH
 
 PATH is a clone of https://github.com/karpathy/nanoGPT, whose prepare.py also needs the package requests. Our text is
-put into its data folder. It takes about ten minutes on two cores, and writes results/nanogpt.csv.
+put into its data folder. It takes about half an hour on two slow cores, and writes results/nanogpt.csv.
 """
 import shutil
 import statistics
