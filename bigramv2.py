@@ -438,7 +438,7 @@ def main():
     if resume:
         model, saved = load('checkpoint.pt', given, free={'max_iters'})
     data, vocab = load_data()
-    text = zlib.crc32(data['train'], zlib.crc32(data['val']))  # a number that tells this text from others
+    text = zlib.crc32(Path('tokens/meta.json').read_bytes())  # the checksums in it tell this text from others
     first_tokens(vocab)  # refuses a prompt with unknown characters now, not after the training
     if resume and (saved['vocab'], saved['text']) != (vocab, text):
         fail(f'the run in {out_dir}/ learnt another text than the one in tokens/: run python prepare.py on that text')
@@ -737,7 +737,8 @@ def keep_old_run():
     """Move the files of an earlier run from out_dir to the first free one of out_dir/1, out_dir/2, ..."""
     old = [Path(out_dir, name) for name in FILES if os.path.lexists(Path(out_dir, name))]
     if old:
-        folder = next(path for path in (Path(out_dir, str(i)) for i in count(1)) if not os.path.lexists(path))
+        numbered = (Path(out_dir, str(i)) for i in count(1))
+        folder = next(path for path in numbered if not os.path.lexists(path))
         with writing(folder):
             folder.mkdir()
             for path in old:
