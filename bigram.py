@@ -34,18 +34,16 @@ device = 'cuda' if torch.cuda.is_available() else 'cpu'
 
 def read(path):
     """Return the vocabulary of a text (its different characters, sorted) and the text as tokens (N,)."""
-    try:
-        with open(path, encoding='utf-8') as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as e:
-        sys.exit(f'bigram.py: cannot read {path} as UTF-8 text: {e}')
-    vocab = sorted(set(text))
-    token_of = {character: token for token, character in enumerate(vocab)}
-    return vocab, torch.tensor([token_of[character] for character in text], dtype=torch.long)
+    with open(path, encoding='utf-8-sig') as file:  # -sig: without the byte order mark that some files begin with
+        text = file.read()                          # any line end becomes \n
+    vocab = sorted(set(text))                       # each character once, in sorted order
+    token_of = {character: token for token, character in enumerate(vocab)}  # a token is a place in the vocabulary
+    return vocab, torch.tensor([token_of[character] for character in text], dtype=torch.long)  # (N,), whole numbers
 
 
 def get_batch(data):
     """Cut B random pieces out of data (N,). Return inputs (B, T), and targets (B, T): the token that comes next."""
+    # The last place to start at leaves room for T tokens and one more.
     starts = torch.randint(len(data) - block_size, (batch_size,))       # (B,)
     x = torch.stack([data[i:i + block_size] for i in starts])           # (B, T)
     y = torch.stack([data[i + 1:i + block_size + 1] for i in starts])   # (B, T), one place further on
@@ -58,7 +56,7 @@ def count_pairs(data, vocab_size):
     """Count which token follows which in data (N,). Return logits (V, V): row a is for the token that follows a."""
     counts = torch.ones(vocab_size, vocab_size)       # start at 1, so that no pair is impossible
     for (a, b), n in Counter(pairwise(data.tolist())).items():
-        counts[a, b] += n
+        counts[a, b] += n                             # the row is the first of the pair, the column the second
     probs = counts / counts.sum(dim=1, keepdim=True)  # (V, V) / (V, 1) -> (V, V), each row sums to 1
     return probs.log()                                # logits: the softmax turns them back into probs
 
@@ -80,8 +78,10 @@ class Head(nn.Module):
     def forward(self, x):
         T = x.shape[1]
         k, q, v = self.key(x), self.query(x), self.value(x)       # (B, T, D) each
+        # How well each query fits each key, divided by the root of D
         scores = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5    # (B, T, D) @ (B, D, T) -> (B, T, T)
         scores = scores.masked_fill(~self.tril[:T, :T], float('-inf'))  # no position sees a later one
+        # The softmax of each row, and dropout
         weights = self.dropout(F.softmax(scores, dim=-1))         # (B, T, T), rows sum to 1 before dropout
         return weights @ v                                        # (B, T, T) @ (B, T, D) -> (B, T, D)
 
@@ -96,8 +96,9 @@ class MultiHeadAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x):
+        # The results of the heads side by side
         out = torch.cat([head(x) for head in self.heads], dim=-1)  # H times (B, T, D) -> (B, T, C)
-        return self.dropout(self.proj(out))                        # (B, T, C)
+        return self.dropout(self.proj(out))                        # (B, T, C), projection and dropout
 
 
 # The model
@@ -105,28 +106,29 @@ class MultiHeadAttention(nn.Module):
 class FeedForward(nn.Module):
     """A small network that works on each position by itself: (B, T, C) -> (B, T, C)."""
 
-    def __init__(self, n_embd):
+    def __init__(self):
         super().__init__()
         self.fc = nn.Linear(n_embd, 4 * n_embd)
         self.proj = nn.Linear(4 * n_embd, n_embd)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x):
-        x = F.relu(self.fc(x))                                     # (B, T, 4C)
-        return self.dropout(self.proj(x))                          # (B, T, C)
+        x = F.relu(self.fc(x))                                     # (B, T, 4C), never below 0
+        return self.dropout(self.proj(x))                          # (B, T, C), projection and dropout
 
 
 class Block(nn.Module):
     """Attention, then feed-forward. Each adds its output to the stream x: (B, T, C) -> (B, T, C)."""
 
-    def __init__(self, n_embd, num_heads):
+    def __init__(self):
         super().__init__()
         self.sa = MultiHeadAttention(num_heads, n_embd // num_heads)
-        self.ffwd = FeedForward(n_embd)
+        self.ffwd = FeedForward()
         self.ln1 = nn.LayerNorm(n_embd)
         self.ln2 = nn.LayerNorm(n_embd)
 
     def forward(self, x):
+        # Each part reads a normalised copy of the stream, and its result is added to the stream.
         x = x + self.sa(self.ln1(x))                               # (B, T, C)
         x = x + self.ffwd(self.ln2(x))                             # (B, T, C)
         return x
@@ -139,7 +141,7 @@ class GPT(nn.Module):
         super().__init__()
         self.token_embedding = nn.Embedding(vocab_size, n_embd)
         self.position_embedding = nn.Embedding(block_size, n_embd)
-        self.blocks = nn.Sequential(*[Block(n_embd, num_heads) for _ in range(num_layers)])
+        self.blocks = nn.Sequential(*[Block() for _ in range(num_layers)])
         self.ln = nn.LayerNorm(n_embd)
         self.head = nn.Linear(n_embd, vocab_size)
 
@@ -148,7 +150,7 @@ class GPT(nn.Module):
         x = self.token_embedding(idx) + self.position_embedding(positions)  # (B, T, C) + (T, C) -> (B, T, C)
         x = self.blocks(x)                                                  # (B, T, C)
         logits = self.head(self.ln(x))                                      # (B, T, V)
-        if targets is None:
+        if targets is None:  # without targets there is no loss
             return logits, None
         # Each position of each text is one classification into V classes, so lay all B * T of them in one row.
         return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())  # (B * T, V), (B * T,) -> ()
@@ -157,14 +159,23 @@ class GPT(nn.Module):
     def generate(self, idx, max_new_tokens):
         """Continue the tokens idx (B, T): (B, T + max_new_tokens)."""
         for _ in range(max_new_tokens):
-            logits, _ = self(idx[:, -block_size:])         # (B, T, V), T at most block_size
+            logits, _ = self(idx[:, -block_size:])         # (B, T, V), from the last block_size tokens
             probs = F.softmax(logits[:, -1], dim=-1)       # (B, V), of the last position
             new = torch.multinomial(probs, num_samples=1)  # (B, 1), drawn with these probabilities
-            idx = torch.cat((idx, new), dim=1)             # (B, T + 1)
+            idx = torch.cat((idx, new), dim=1)             # (B, T + 1), appended
         return idx
 
 
 # Training
+
+def train_step(model, optimizer, x, y):
+    """Change all parameters a little, so that the loss on inputs x and targets y, (B, T) each, falls. Return it, ()."""
+    logits, loss = model(x, y)  # (B, T, V), ()
+    optimizer.zero_grad()       # forget the gradients of the step before
+    loss.backward()             # the gradient of the loss for each parameter
+    optimizer.step()            # a small step against the gradients
+    return loss
+
 
 @torch.no_grad()
 def estimate_loss(model, data):
@@ -180,14 +191,19 @@ def estimate_loss(model, data):
 
 
 def main():
-    if hasattr(sys.stdout, 'reconfigure'):  # IDLE's lacks it
-        sys.stdout.reconfigure(errors='replace')  # a terminal may lack some of the text's characters
+    if hasattr(sys.stdout, 'reconfigure'):  # a notebook's lacks it
+        sys.stdout.reconfigure(encoding='utf-8')  # for texts in any script
     torch.manual_seed(seed)
-    vocab, tokens = read('input.txt')
+    try:
+        vocab, tokens = read('input.txt')
+    except (OSError, UnicodeDecodeError) as e:
+        sys.exit(f'bigram.py: cannot read input.txt as UTF-8 text: {e}')
     n = int(0.9 * len(tokens))
     train_data, val_data = tokens[:n], tokens[n:]
     if len(val_data) <= block_size:
         sys.exit(f'bigram.py: input.txt is too short: a tenth of it must exceed block_size = {block_size} characters')
+    if len(vocab) > 10_000:
+        sys.exit(f'bigram.py: input.txt has {len(vocab):,} different characters; 10,000 are the most')
 
     table = count_pairs(train_data, len(vocab))
     loss = F.cross_entropy(table[val_data[:-1]], val_data[1:])  # (N - 1, V), (N - 1,) -> ()
@@ -208,11 +224,7 @@ def main():
             print(f'step {step:5}: train {train_loss:.4f}, val {val_loss:.4f}, {time.time() - start:.0f} s', flush=True)
         if step == max_iters:
             break
-        x, y = get_batch(train_data)  # (B, T) each
-        logits, loss = model(x, y)    # (B, T, V), ()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        train_step(model, optimizer, *get_batch(train_data))
 
     model.eval()
     first = torch.zeros((1, 1), dtype=torch.long, device=device)  # (B, T) = (1, 1): token 0, the line end again

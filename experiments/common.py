@@ -10,13 +10,10 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 
-if '--quick' in sys.argv:
-    sys.argv.remove('--quick')
-    os.environ['QUICK'] = '1'  # for the processes that a script starts, too
-QUICK = 'QUICK' in os.environ
+QUICK = '--quick' in sys.argv
+ARGS = [word for word in sys.argv[1:] if word != '--quick']
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / 'experiments' / ('out/quick' if QUICK else 'results')
 CORES = os.cpu_count()
@@ -24,14 +21,10 @@ GO_ON = 'The same command continues from here'
 sys.path.insert(0, str(ROOT))
 os.chdir(ROOT)  # tokens/ is there
 
-# Ctrl-C ends a script without a traceback.
-sys.excepthook = lambda kind, *rest: None if kind is KeyboardInterrupt else sys.__excepthook__(kind, *rest)
-
 import torch  # noqa: E402
 
 import bigramv2  # noqa: E402
 
-BUDGET = dict(max_iters=3 if QUICK else 600)
 PROMPT = 'ROMEO:\n'
 
 
@@ -45,19 +38,21 @@ def train(spoil=None, GPT=None, **settings):
     unknown = settings.keys() - bigramv2.HYPERPARAMETERS
     if unknown:
         raise ValueError(f'not hyperparameters of bigramv2.py: {", ".join(unknown)}')
-    vars(bigramv2).update(BUDGET, **settings)
+    vars(bigramv2).update(settings)
+    if QUICK:
+        bigramv2.max_iters = 3
     bigramv2.eval_interval = bigramv2.max_iters
-    bigramv2.check_values()
-    data, vocab = bigramv2.load_data()
+    bigramv2.check()
+    data, meta = bigramv2.load_data()
     torch.manual_seed(bigramv2.seed)
-    model = (GPT or bigramv2.GPT)(len(vocab))
+    model = (GPT or bigramv2.GPT)(len(meta['vocab']))
     if spoil:
         spoil(model)
     optimizers = bigramv2.make_optimizers(model)
     start = time.process_time()
     for _ in bigramv2.train(model, optimizers, data['train']):
         pass
-    return measure(model, data, vocab, time.process_time() - start)
+    return measure(model, data, meta['vocab'], time.process_time() - start)
 
 
 def measure(model, data, vocab, seconds):
@@ -73,12 +68,16 @@ def measure(model, data, vocab, seconds):
 
 
 @torch.no_grad()
-def sample(model, vocab, characters=60):
-    """What the model writes after the prompt, on one line. Any model will do: bigramv2's plain loop writes."""
+def sample(model, vocab, count=60):
+    """What any model writes after the prompt, or after the first character where the text has no such prompt."""
     torch.manual_seed(1)
-    model.eval().draw = bigramv2.GPT.draw
-    tokens = islice(bigramv2.GPT.write(model, bigramv2.encode(PROMPT, vocab), temperature=0.8), characters)
-    return bigramv2.decode(tokens, vocab).replace('\n', ' / ')
+    model.eval()
+    start = PROMPT if set(PROMPT) <= set(vocab) else vocab[0]
+    idx = bigramv2.encode(start, vocab)                                                        # (1, T)
+    for _ in range(count):
+        new = bigramv2.GPT.draw(model(idx[:, -bigramv2.block_size:])[0][:, -1], temperature=0.8)  # (1, 1)
+        idx = torch.cat((idx, new), dim=1)
+    return bigramv2.decode(idx[0, len(start):], vocab).replace('\n', ' / ')
 
 
 def read(name):
@@ -122,8 +121,8 @@ def run_all(script, table, jobs, at_once=CORES, threads=1):
     environment = {**os.environ, 'OMP_NUM_THREADS': str(threads), 'PYTHONIOENCODING': 'utf-8'}
 
     def work(job):
-        result = subprocess.run([sys.executable, script, *job], env=environment, capture_output=True, check=True,
-                                encoding='utf-8')
+        words = [sys.executable, script, *job, *(['--quick'] if QUICK else [])]
+        result = subprocess.run(words, env=environment, capture_output=True, check=True, encoding='utf-8')
         row = json.loads(result.stdout.splitlines()[-1])
         with lock:
             append(table, row)
@@ -143,8 +142,8 @@ def run_all(script, table, jobs, at_once=CORES, threads=1):
 def start(script, main, table, *rounds, **how):
     """With arguments do that one job and print its row; without, do all jobs that the table lacks, round by round."""
     bigramv2.device = 'cpu'  # with one thread for each training, so that all cores have work
-    if sys.argv[1:]:
-        print(json.dumps(main(*sys.argv[1:])))
+    if ARGS:
+        print(json.dumps(main(*ARGS)))
         return
     for jobs in rounds:
         run_all(script, table, jobs(), **how)
