@@ -78,11 +78,9 @@ class Head(nn.Module):
     def forward(self, x):
         T = x.shape[1]
         k, q, v = self.key(x), self.query(x), self.value(x)       # (B, T, D) each
-        # How well each query fits each key, divided by the root of D
-        scores = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5    # (B, T, D) @ (B, D, T) -> (B, T, T)
+        scores = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5    # (B, T, D) @ (B, D, T) -> (B, T, T), over root of D
         scores = scores.masked_fill(~self.tril[:T, :T], float('-inf'))  # no position sees a later one
-        # The softmax of each row, and dropout
-        weights = self.dropout(F.softmax(scores, dim=-1))         # (B, T, T), rows sum to 1 before dropout
+        weights = self.dropout(F.softmax(scores, dim=-1))         # (B, T, T), softmax: rows sum to 1 before dropout
         return weights @ v                                        # (B, T, T) @ (B, T, D) -> (B, T, D)
 
 
@@ -96,8 +94,7 @@ class MultiHeadAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x):
-        # The results of the heads side by side
-        out = torch.cat([head(x) for head in self.heads], dim=-1)  # H times (B, T, D) -> (B, T, C)
+        out = torch.cat([head(x) for head in self.heads], dim=-1)  # H times (B, T, D), side by side -> (B, T, C)
         return self.dropout(self.proj(out))                        # (B, T, C), projection and dropout
 
 
@@ -239,9 +236,3 @@ if __name__ == '__main__':
     except KeyboardInterrupt:
         print('bigram.py: stopped', file=sys.stderr)
         sys.exit(130)
-
-# What `uv run bigram.py` installs:
-# /// script
-# requires-python = ">=3.11"
-# dependencies = ["torch>=2.9,<2.14", "numpy>=1.26,<3"]
-# ///

@@ -40,8 +40,7 @@ warmup_iters = 10            # steps in which both learning rates rise; then the
 weight_decay = 0.0           # how strongly Muon pulls its matrices towards 0, against overfitting
 grad_clip = 1.0              # longer gradients are shortened to this length; 0: never
 seed = 1337                  # same seed, same machine: same result (on a CPU)
-# All of them by name. They are saved with the model.
-HYPERPARAMETERS = {name: value for name, value in globals().items()
+HYPERPARAMETERS = {name: value for name, value in globals().items()  # all of them: they are saved with the model
                    if type(value) in (bool, int, float, str) and name[0] != '_'}
 
 # Options. They say how a run computes, and how and where it writes. They are not saved.
@@ -63,25 +62,20 @@ OPTIONS = {name: value for name, value in globals().items()
 
 # ---------------------------------------------------------------- data
 
+# torchrun starts several processes, which share each batch: world_size says how many, and rank which one this is.
+rank, world_size = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
+
+
 def encode(text, vocab):
     """Turn text into tokens (1, T): the token of a character is its place in vocab, a string."""
     return torch.tensor([[vocab.index(character) for character in text]], dtype=torch.long, device=device)
 
 
-def decode(tokens, vocab):
-    """Turn tokens (T,) back into text."""
-    return ''.join(vocab[token] for token in tokens)
-
-
 def windows(data, starts):
     """Cut windows out of data (N,) at the places starts (B,): inputs (B, T), and as targets (B, T) the next tokens."""
     places = starts[:, None] + np.arange(block_size + 1)                 # (B, 1) + (T + 1,) -> (B, T + 1)
-    tokens = torch.from_numpy(data[places].astype(np.int64)).to(device, non_blocking='cuda' in device)  # (B, T + 1)
+    tokens = torch.from_numpy(data[places].astype(np.int64)).to(device)  # (B, T + 1)
     return tokens[:, :-1], tokens[:, 1:]
-
-
-# torchrun starts several processes, which share each batch: world_size says how many, and rank which one this is.
-rank, world_size = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
 
 
 def get_batch(data, step):
@@ -115,11 +109,9 @@ class Head(nn.Module):
     def forward(self, x):
         T = x.shape[1]
         k, q, v = self.key(x), self.query(x), self.value(x)       # (B, T, D) each
-        # How well each query fits each key, divided by the root of D
-        scores = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5    # (B, T, D) @ (B, D, T) -> (B, T, T)
+        scores = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5    # (B, T, D) @ (B, D, T) -> (B, T, T), over root of D
         scores = scores.masked_fill(~self.tril[:T, :T], float('-inf'))  # no position sees a later one
-        # The softmax of each row, and dropout
-        weights = self.dropout(F.softmax(scores, dim=-1))         # (B, T, T), rows sum to 1 before dropout
+        weights = self.dropout(F.softmax(scores, dim=-1))         # (B, T, T), softmax: rows sum to 1 before dropout
         return weights @ v                                        # (B, T, T) @ (B, T, D) -> (B, T, D)
 
 
@@ -133,8 +125,7 @@ class MultiHeadAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x):
-        # The results of the heads side by side
-        out = torch.cat([head(x) for head in self.heads], dim=-1)  # H times (B, T, D) -> (B, T, C)
+        out = torch.cat([head(x) for head in self.heads], dim=-1)  # H times (B, T, D), side by side -> (B, T, C)
         return self.dropout(self.proj(out))                        # (B, T, C), projection and dropout
 
 
@@ -168,11 +159,9 @@ class MultiHeadAttn(nn.Module):
             k, v = cache[0, :, :, :S], cache[1, :, :, :S]               # (B, H, S, D) each
         mask = self.tril[past:S, :S]                                    # (T, S): no position sees a later one
         if fused_attention:
-            p = self.attn_dropout.p if self.training else 0.0
-            if past == 0:  # the kernel has this mask built in
-                out = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)  # (B, H, T, D)
-            else:
-                out = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=p)            # (B, H, T, D)
+            p = self.attn_dropout.p * self.training
+            mask = mask if 1 < T < S else None  # one new position sees all, and is_causal stands for the mask if T = S
+            out = F.scaled_dot_product_attention(q, k, v, mask, p, is_causal=T == S)  # (B, H, T, D)
         else:  # the same, line by line
             scores = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5      # (B, H, T, D) @ (B, H, D, S) -> (B, H, T, S)
             scores = scores.masked_fill(~mask, float('-inf'))
@@ -242,19 +231,16 @@ class GPT(nn.Module):
         for i, block in enumerate(self.blocks):
             x = block(x) if cache is None else block(x, cache=cache[i], past=past)   # (B, T, C)
         logits = self.head(self.ln(x))                                               # (B, T, V)
-        if targets is None:
-            return logits, None
-        return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())      # (B * T, V), (B * T,) -> ()
-
-    # ------------------------------------------------------------ writing
+        # (B * T, V), (B * T,) -> ()
+        return logits, None if targets is None else F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
     @staticmethod
     def draw(logits, temperature=1.0, top_k=0):
-        """Draw a token (B, 1) from softmax(logits / temperature), for logits (B, V); with top_k, from the k likeliest."""
+        """Draw a token (B, 1) from softmax(logits / temperature), for logits (B, V), or from its top_k likeliest."""
         if temperature < 1e-9:  # as good as 0: the likeliest
             return logits.argmax(dim=-1, keepdim=True)                               # (B, 1)
-        V = logits.shape[-1]
-        logits, tokens = logits.topk(min(top_k or V, V))                             # (B, k) each, the likeliest first
+        k = min(top_k or logits.shape[-1], logits.shape[-1])
+        logits, tokens = logits.topk(k)                                              # (B, k) each, the likeliest first
         logits = logits - logits[:, :1]  # the same softmax, and no overflow in the division
         probs = F.softmax(logits / temperature, dim=-1)                              # (B, k)
         return tokens.gather(1, torch.multinomial(probs, num_samples=1))             # (B, 1)
@@ -369,6 +355,7 @@ def train(model, optimizers, data, start=0):
     for step in range(start, max_iters):
         if step % eval_interval == 0:
             yield step
+            model.train()  # with dropout again
         torch.manual_seed(hash((seed, step, rank)))  # so a resumed run draws what it would have drawn
         for optimizer in optimizers:
             for group in optimizer.param_groups:
@@ -385,181 +372,138 @@ def train(model, optimizers, data, start=0):
     yield max_iters
 
 
-# ---------------------------------------------------------------- plumbing
-# Nothing below is about GPT: flags, files, several processes, reports, saving.
-
-RANGES = {  # of each number the least and the most; where these are whole, it must be whole too
-    'block_size n_embd num_heads num_layers batch_size max_iters eval_interval eval_windows': (1, 2 ** 40),
-    'warmup_iters seed max_new_tokens top_k': (0, 2 ** 40),
-    'learning_rate adamw_learning_rate weight_decay': (0.0, 1e3),
-    'dropout': (0.0, 0.99), 'grad_clip': (0.0, math.inf), 'temperature': (0.0, 1e6)}
-FIXED = ['block_size', 'n_embd', 'num_heads', 'num_layers', 'seed']  # a run keeps them to its end
-
+# ---------------------------------------------------------------- plumbing: nothing below is about GPT
 
 def main(argv=()):
-    """Do what the flags in argv say: train and then write, or only write."""
+    """Do what the flags in argv ask for: train and then write, or only write."""
     given = configure(argv)
-    if sample_only:
-        model, saved = load(newest('model.pt'), given)
-        return write(model, saved['vocab']) if rank == 0 else None
-
-    if resume:
-        path = newest('checkpoint.pt')
+    check()
+    if sample_only or resume:
+        path = newest('model.pt' if sample_only else 'checkpoint.pt')
         model, run = load(path, given)
-    data, meta = load_data()
-    start_of_text(meta['vocab'])  # refuses unknown characters in the prompt before anything begins
-    if world_size > 1:
-        torch.distributed.init_process_group('nccl' if 'cuda' in device else 'gloo')
-    if resume:
-        if run['text'] != meta['crc32']:
+    if not sample_only:
+        data, meta = load_data()
+        next(characters(None, meta['vocab'], 0))  # refuses a prompt with unknown characters before anything begins
+        if not resume:
+            torch.manual_seed(seed)
+            model = GPT(len(meta['vocab'])).to(device)
+            run = dict(vocab=meta['vocab'], text=meta['crc32'], step=0, best=math.inf, history=[], seconds=0.0)
+        elif run['text'] != meta['crc32']:
             fail(f'{path} learnt another text than the one in tokens/: run python prepare.py on that text')
-        folder = path.parent
-    else:
-        torch.manual_seed(seed)
-        model = GPT(len(meta['vocab'])).to(device)
-        run = dict(vocab=meta['vocab'], text=meta['crc32'], step=0, best=math.inf, history=[], seconds=0.0)
-        folder = new_folder() if rank == 0 else None
-    learn(model, data, run, folder)
+        learn(model, data, run, path.parent if resume else None)
     if rank == 0:
-        finish(model, data['val'], run, folder)
-    if world_size > 1:
+        for text in characters(model, run['vocab'], max_new_tokens):
+            print(text, end='', flush=True)
+        print()
+    if world_size > 1 and not sample_only:
         torch.distributed.barrier()  # nobody leaves while the first process still works
         torch.distributed.destroy_process_group()
 
 
 def learn(model, data, run, folder):
     """Train the model. Every eval_interval steps measure the loss, let the model write a line, and save the run."""
-    optimizers = make_optimizers(model)
-    for optimizer, state in zip(optimizers, run.get('optimizers', [])):  # a resumed run
+    optimizers, V, start = make_optimizers(model), len(run['vocab']), run['step']
+    for optimizer, state in zip(optimizers, run.get('optimizers', ())):  # of a resumed run
         optimizer.load_state_dict({'state': state, 'param_groups': optimizer.state_dict()['param_groups']})
-    V = len(run['vocab'])
-    if rank == 0:
-        print(f'{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters on {device}, {V} different characters: '
-              f'a blind guess has loss ln({V}) = {math.log(V):.2f}\n'
-              f'{len(data["train"]):,} characters to learn from, {len(data["val"]):,} to test on\n'
-              f'Saved in {folder}/ every {eval_interval} steps. Ctrl-C stops, and --resume continues', flush=True)
     trained = torch.compile(model) if compile else model
     if world_size > 1:
+        if batch_size % world_size:
+            fail(f'batch_size = {batch_size} must be divisible by {world_size}: the processes share a batch equally')
+        torch.distributed.init_process_group('nccl' if 'cuda' in device else 'gloo')
         trained = nn.parallel.DistributedDataParallel(trained)
-    torch.set_float32_matmul_precision('high')  # on a GPU faster and less exact
+    if rank > 0:  # only the first process measures, writes and saves
+        return list(train(trained, optimizers, data['train'], start))
+    folder = folder or new_folder()
+    print(f'{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters on {device}, {V} different characters: '
+          f'a blind guess has loss ln({V}) = {math.log(V):.2f}\n'
+          f'{len(data["train"]):,} characters to learn from, {len(data["val"]):,} to test on\n'
+          f'Saved in {folder}/ every {eval_interval} steps. Ctrl-C stops, and --resume continues', flush=True)
     begun, last = time.perf_counter() - run['seconds'], time.perf_counter()
-    first = run['step']
-    for step in train(trained, optimizers, data['train'], first):
-        if rank > 0 or run['history'] and step <= first:  # measured by the first process; or before the stop
+    for step in train(trained, optimizers, data['train'], start):
+        if run['history'] and step <= start:  # measured before the stop
             continue
-        model.head.bias[0].item()  # a GPU has a queue of work: wait for its end
-        speed = (step - first) * batch_size * block_size / (time.perf_counter() - last)
+        model.head.bias[0].item()  # a GPU is behind: wait until it has done these steps
+        speed = (step - run['step']) * batch_size * block_size / (time.perf_counter() - last)
         losses = {split: estimate_loss(model, tokens, eval_windows) for split, tokens in data.items()}
         seconds = time.perf_counter() - begun
         if not math.isfinite(sum(losses.values())):
-            fail(f'the loss is {sum(losses.values())} at step {step}: '
-                 'start a new run with a lower learning_rate and adamw_learning_rate')
-        print(f'step {step:5}   train {losses["train"]:.4f}   val {losses["val"]:.4f}   '
-              + (f'{speed:,.0f} characters/s   ' if step else '') + f'{clock(seconds)} elapsed'
-              + (f'   {clock(seconds / step * (max_iters - step))} left' if step else ''))
+            fail(f'the loss is {sum(losses.values())} at step {step}: lower learning_rate and adamw_learning_rate')
+        print(f'step {step:5}   train {losses["train"]:.4f}   val {losses["val"]:.4f}   {seconds:,.0f} s elapsed'
+              + (f'   {seconds / step * (max_iters - step):,.0f} s left   {speed:,.0f} characters/s' if step else ''))
         _, *drawn = characters(model, run['vocab'], 80)
         print(' ' * 12 + ' / '.join(''.join(drawn).splitlines())[:80], flush=True)
-        model.train()
-
         run |= dict(step=step, seconds=seconds, history=[*run['history'], (step, seconds, *losses.values())],
                     hyperparameters={name: globals()[name] for name in HYPERPARAMETERS}, weights=model.state_dict(),
                     optimizers=[optimizer.state_dict()['state'] for optimizer in optimizers])
-        better = run | {'best': losses['val']}
-        if better['best'] < run['best'] and save(folder / 'model.pt', packed(
-                {part: better[part] for part in ('weights', 'vocab', 'hyperparameters', 'step', 'best')})):
+        best = {name: run[name] for name in ('weights', 'vocab', 'hyperparameters', 'step')} | {'best': losses['val']}
+        if losses['val'] < run['best'] and save(folder / 'model.pt', best):
             run['best'] = losses['val']
-        save(folder / 'checkpoint.pt', packed(run))
+        save(folder / 'checkpoint.pt', run)
         rows = ['{},{:.2f},{:.6f},{:.6f}\n'.format(*row) for row in run['history']]
-        save(folder / 'loss.csv', ''.join(['step,seconds,train,val\n', *rows]).encode())
-        first, last = step, time.perf_counter()
-    torch.set_float32_matmul_precision('highest')  # the text is to be the same with the cache and without
+        save(folder / 'loss.csv', ''.join(['step,seconds,train,val\n', *rows]))
+        last = time.perf_counter()
 
-
-def finish(model, data, run, folder):
-    """Go back to the best weights, measure their loss on data (N,), and write."""
     model.load_state_dict(torch.load(folder / 'model.pt', map_location='cpu', weights_only=True)['weights'])
-    most = max(1, 10 ** 6 // block_size)  # windows: a million characters are enough of a long text
-    measured = min(most, (len(data) - 1) // block_size) * block_size
-    print(f'Done in {clock(run["seconds"])}. The best weights are in {folder}/model.pt, with validation loss '
-          f'{estimate_loss(model, data, most):.4f} over {measured:,} of {len(data):,} characters.')
+    val, most = data['val'], min(10 ** 6, len(data['val']) - 1) // block_size  # windows: of a long text these will do
+    print(f'Done in {run["seconds"]:,.0f} s. The best weights are in {folder}/model.pt, with validation loss '
+          f'{estimate_loss(model, val, most):.4f} over {most * block_size:,} of {len(val):,} characters.')
     best, last = min(run['history'], key=lambda row: row[3]), run['history'][-1]  # rows: step, seconds, train, val
-    if best[0] == 0:
-        print('Nothing better than a blind guess was learnt: these are the weights before the first step.')
-    if best[0] < 0.8 * last[0] and last[2] < best[2]:
-        print(f'The validation loss was best at step {best[0]}. Then it rose, while the training loss fell. Either the '
-              'model learnt its text by heart: try dropout, a smaller model or more text. Or the end of the text, '
-              'which it is tested on, differs from the beginning.')
-    elif best[0] < 0.8 * last[0]:
-        print(f'Both losses rose after step {best[0]}: try a lower learning_rate and adamw_learning_rate.')
+    if best[0] < 0.8 * last[0]:
+        guess = 'Nothing better than a blind guess was learnt. ' * (best[0] == 0)
+        heart = ('only the training loss fell: the model learnt its text by heart (try dropout, a smaller model or '
+                 'more text), or the end of the text, on which it is tested, differs from the beginning.')
+        rates = 'both losses rose: try a lower learning_rate and adamw_learning_rate.'
+        print(f'{guess}The validation loss was best at step {best[0]}; then {heart if last[2] < best[2] else rates}')
     print('They write:\n')
-    write(model, run['vocab'])
 
 
 def configure(argv):
     """Set the hyperparameters and options that are given as flags. Return these, {name: value}."""
     if hasattr(sys.stdout, 'reconfigure'):  # a notebook's lacks it
         sys.stdout.reconfigure(encoding='utf-8')  # for texts in any script
-    parser = argparse.ArgumentParser(description='Train a character-level GPT, then write text with it.',
-                                     usage='%(prog)s [--NAME VALUE ...]', argument_default=argparse.SUPPRESS)
-    source = Path(__file__).read_text(encoding='utf-8')
-    comments = dict(re.findall(r'^(\w+) *=.*?# *(.+)', source, re.M))
+    parser = argparse.ArgumentParser(usage='%(prog)s [--NAME VALUE ...]', argument_default=argparse.SUPPRESS)
+    top = Path(__file__).read_text(encoding='utf-8').split('\nOPTIONS')[0]
+    comments = dict(re.findall(r'^(\w+) *=.*?# *(.+)', top, re.M))
     for name, value in (HYPERPARAMETERS | OPTIONS).items():
         explained = f'{comments.get(name, "")} (default: {value!r})'.replace('%', '%%')
-        if isinstance(value, bool):  # --name, --name=False or --no-name
-            parser.add_argument(f'--{name}', nargs='?', const=True, type=switch, help=explained)
-            parser.add_argument(f'--no-{name}', dest=name, action='store_false', help=argparse.SUPPRESS)
-        else:
-            parser.add_argument(f'--{name}', type=str if isinstance(value, str) else number, help=explained)
+        switch = dict(nargs='?', const=True) if isinstance(value, bool) else {}  # --name, --name=False or --no-name
+        parser.add_argument(f'--{name}', type=str if isinstance(value, str) else number, help=explained, **switch)
+        parser.add_argument(f'--no-{name}', dest=name, action='store_false', help=argparse.SUPPRESS)
     given = vars(parser.parse_args(argv))
     globals().update(given)
-
-    # What is computed from others follows the flags, as in adamw_learning_rate = learning_rate / 3.
     changed = set(given)
-    for statement in ast.parse(source).body:
-        names = {node.id: type(node.ctx) for node in ast.walk(statement) if isinstance(node, ast.Name)}
-        if 'OPTIONS' in names:
-            break
-        if changed & {name for name, use in names.items() if use is ast.Load}:
-            exec(ast.unparse(statement), globals())
+    for line in ast.parse(top).body:  # what is computed from a flag follows it, as in n_embd = 32 * num_heads
+        names = [node for node in ast.walk(line) if isinstance(node, ast.Name)]
+        if changed & {name.id for name in names if isinstance(name.ctx, ast.Load)}:
+            exec(ast.unparse(line), globals())
             globals().update(given)
-            changed |= {name for name, use in names.items() if use is ast.Store}
-    if device == 'cuda':
-        globals()['device'] = f'cuda:{os.environ.get("LOCAL_RANK", 0)}'
-    if not resume and not sample_only:  # otherwise load takes over the saved values first
-        check()
+            changed |= {name.id for name in names}
     return given
 
 
 def number(text):
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
-
-
-def switch(text):
-    return bool(['false', 'true'].index(text.lower()))
+    value = float({'true': 1, 'false': 0}.get(text.lower(), text))
+    return int(value) if value.is_integer() else value
 
 
 def check():
     """Refuse, by name, a value that cannot work."""
-    for names, (least, most) in RANGES.items():
-        kinds = (int,) if isinstance(least, int) else (int, float)
+    for names, least, most in (
+            ('block_size n_embd num_heads num_layers batch_size max_iters eval_interval eval_windows', 1, 2 ** 40),
+            ('warmup_iters seed max_new_tokens top_k', 0, 2 ** 40), ('temperature', 0.0, 1e6), ('dropout', 0.0, 0.99),
+            ('learning_rate adamw_learning_rate weight_decay grad_clip', 0.0, math.inf)):
         for name in names.split():
-            value = globals()[name]
-            if type(value) not in kinds or not least <= value <= most:
-                fail(f'{name} = {value!r} must be a {"number" if float in kinds else "whole number"} '
-                     f'from {least} to {most}')
+            value, kind = globals()[name], 'whole number' if isinstance(least, int) else 'number'
+            if type(value) not in (int, type(least)) or not least <= value <= most:
+                fail(f'{name} = {value!r} must be a {kind} from {least} to {most}')
     if n_embd % num_heads:
         fail(f'n_embd = {n_embd} must be divisible by num_heads = {num_heads}: each head gets an equal share')
-    if batch_size % world_size:
-        fail(f'batch_size = {batch_size} must be divisible by {world_size}: the processes share a batch equally')
     try:
+        if device == 'cuda' and torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', 0)))
         torch.zeros(1, device=device)
-    except Exception as e:  # torch has several kinds
-        fail(f'device = {device!r} is not on this machine: {str(e)[:200]}')
-    if 'cuda' in device:
-        torch.cuda.set_device(device)
+    except Exception as e:  # torch raises several kinds
+        fail(f'device = {device!r} cannot be used on this machine: {e}')
 
 
 def load_data():
@@ -571,139 +515,85 @@ def load_data():
         fail('there are no tokens here, or not all of them: run python prepare.py')
     for split, tokens in data.items():
         if len(tokens) <= block_size:
-            fail(f'tokens/{split}.bin has {len(tokens)} characters, and block_size = {block_size} needs more: prepare a '
-                 'longer text' + (f', or make it {len(tokens) - 1} at most' if len(tokens) > 1 else ''))
+            fail(f'tokens/{split}.bin has {len(tokens)} characters, too few for block_size = {block_size}: prepare a '
+                 'longer text' + ', or make it smaller' * (len(tokens) > 1))
     return data, meta
 
 
 def load(path, given=()):
-    """Return the model that was saved at path, and all that was saved with it. Take over its hyperparameters.
-
-    Those in given, which flags have set, may be others now, but for those that are FIXED.
-    """
-    fixed = FIXED if resume else FIXED[:-1]  # with another seed a model writes another text
-    kept = []
+    """Return the model that was saved at path, and all that was saved with it. Set its hyperparameters, but for those
+    that flags have given; the sizes of the model and the seed of a run are not for flags to change."""
+    fixed = ['block_size', 'n_embd', 'num_heads', 'num_layers', *['seed'] * resume]  # a sample may have any seed
     try:
         saved = torch.load(path, map_location='cpu', weights_only=True)  # runs no code from the file
-        for name, value in saved['hyperparameters'].items():
-            now = globals().get(name)
-            if name not in HYPERPARAMETERS or now == value:
-                continue
-            if name in given and name in fixed:
-                fail(f'{name} = {now!r} contradicts {path}, which has {value!r}: leave --{name} out')
-            if name in given:
-                note(f'{name} = {now!r} from here on; it was {value!r}')
-            else:
-                globals()[name] = value
-                kept.append(f'{name} = {value!r}')
-        check()
+        for name in HYPERPARAMETERS:
+            now, own = globals()[name], saved['hyperparameters'].get(name, globals()[name])
+            if now != own and name in given and name in fixed:
+                fail(f'{name} = {now!r} contradicts {path}, which has {own!r}: leave --{name} out')
+            if now != own and resume and rank == 0:
+                print(f'{name}: {own!r} in {path}, {now!r} here; the {"flag" if name in given else "run"} counts')
+            globals()[name] = now if name in given else own
         model = GPT(len(saved['vocab'])).to(device)
         model.load_state_dict(saved['weights'])
+        return model, saved
     except Exception as e:
         fail(f'{path} is not a model of this bigramv2.py ({type(e).__name__}: {str(e)[:200]})')
-    if resume and kept:
-        note(f'{path} keeps {", ".join(kept)}; the top of bigramv2.py says otherwise')
-    return model, saved
-
-
-def runs():
-    """The numbers of the runs in out_dir, in order."""
-    return sorted(int(folder.name) for folder in Path(out_dir).glob('*') if folder.name.isdecimal())
 
 
 def newest(name):
-    """The path of a file with this name in the newest run that has one, or in out_dir itself."""
-    for folder in [*(Path(out_dir, str(n)) for n in reversed(runs())), Path(out_dir)]:
-        if (folder / name).exists():
-            return folder / name
-    fail(f'there is no {name} in {out_dir}/: train first, with python bigramv2.py')
+    """The file of this name that was saved last: in out_dir/1, out_dir/2, ..., or in out_dir itself."""
+    paths = [*Path(out_dir).glob(name), *Path(out_dir).glob(f'*/{name}')]
+    return max(paths, key=os.path.getmtime) if paths else fail(f'{out_dir}/ has no {name}: train first')
 
 
 def new_folder():
-    """Make the next one of out_dir/1, out_dir/2, ... Nobody else can have made it, so nobody else writes in it."""
-    try:
-        Path(out_dir).mkdir(parents=True, exist_ok=True)
-        for n in count(max(runs(), default=0) + 1):
-            with suppress(FileExistsError):
-                Path(out_dir, str(n)).mkdir()
-                return Path(out_dir, str(n))
-    except OSError as e:
-        fail(f'cannot write to {out_dir}: {e.strerror}')
+    """Make the first free one of out_dir/1, out_dir/2, ... A folder that this run has made is no other run's."""
+    Path(out_dir).mkdir(parents=True, exist_ok=True)
+    for n in count(1):
+        with suppress(FileExistsError):
+            Path(out_dir, str(n)).mkdir()
+            return Path(out_dir, str(n))
 
 
-def packed(state):
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getvalue()
-
-
-def save(path, data):
-    """Replace a file in one move: at every instant it is whole, the old one or the new one. Return whether it worked."""
-    aside = path.with_name(path.name + '.new')
+def save(path, content):
+    """Replace a file in one move, so that it is whole at every instant: the old one or the new one. Did it work?"""
+    data, aside = io.BytesIO(), path.with_name(path.name + '.new')
+    data.write(content.encode()) if isinstance(content, str) else torch.save(content, data)
     try:
         with open(aside, 'wb') as file:
-            file.write(data)
+            file.write(data.getvalue())
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
+        return True
     except OSError as e:  # a full disk; on Windows also a program that has the file open
         aside.unlink(missing_ok=True)
         if not path.exists():
             fail(f'cannot write to {path}: {e.strerror}')
-        note(f'cannot write to {path}: {e.strerror}; the training goes on, and the next save tries again')
-        return False
-    return True
+        print(f'bigramv2.py: cannot write to {path}: {e.strerror}; the next save tries again', file=sys.stderr)
 
 
-def start_of_text(vocab):
-    """The prompt. The two characters \\n stand for a line end, unless the model knows the backslash."""
+def characters(model, vocab, most):
+    """Yield the prompt, then one character after another as it is drawn: `most` of them, the same ones every time."""
     text = prompt if '\\' in vocab else prompt.replace('\\n', '\n')
     for character in text:
         if character not in vocab:
             fail(f'the prompt has {character!a} (U+{ord(character):04X}), which is not in the text of the model')
-    return text
-
-
-def characters(model, vocab, most):
-    """Yield the prompt, and then each character as soon as it is drawn: as many as most, the same ones every time."""
-    text = start_of_text(vocab)
     yield text
     torch.manual_seed(seed)
     for token in islice(model.eval().stream(encode(text or vocab[0], vocab), temperature, top_k), most):
         yield vocab[token.item()]
 
 
-def write(model, vocab):
-    for text in characters(model, vocab, max_new_tokens):
-        print(text, end='', flush=True)
-    print()
-
-
-def clock(seconds):
-    return f'{int(seconds) // 60}:{int(seconds) % 60:02}'
-
-
-def note(message):
-    if rank == 0:
-        print(f'bigramv2.py: {" ".join(message.split())}', file=sys.stderr)
-
-
 def fail(message):
-    note(message)
-    sys.exit(1)
+    sys.exit(f'bigramv2.py: {" ".join(message.split())}')
 
 
-assert not [name for name in HYPERPARAMETERS | OPTIONS if callable(globals()[name])], 'a setting has the name of a function'
-
+assert not any(callable(globals()[name]) for name in HYPERPARAMETERS | OPTIONS), 'a setting has the name of a function'
 if __name__ == '__main__':
     try:
         main(sys.argv[1:])
+    except OSError as e:
+        fail(f'cannot write to {e.filename or "the output"}: {e.strerror}')
     except KeyboardInterrupt:
-        note('stopped; --resume continues a training from its last save')
-        sys.exit(130)
-
-# What `uv run bigramv2.py` installs:
-# /// script
-# requires-python = ">=3.11"
-# dependencies = ["torch>=2.9,<2.14", "numpy>=1.26,<3"]
-# ///
+        fail('stopped. To continue from the last save, add --resume to the same command')

@@ -70,6 +70,7 @@ def main():
     parser = argparse.ArgumentParser(description='Turn a text into tokens for bigramv2.py.')
     parser.add_argument('text', nargs='?', default='input.txt', help='a UTF-8 text file (default: %(default)s)')
     path, start = parser.parse_args().text, time.perf_counter()
+    sys.stdout.reconfigure(encoding='utf-8')  # for texts in any script
     try:
         meta = prepare(path)
     except FileNotFoundError:
@@ -78,7 +79,7 @@ def main():
         fail(f'{path} is not UTF-8 text (byte {e.object[e.start]:#04x}: {e.reason}); save it as UTF-8')
     except OSError as e:
         fail(f'{e.filename or TOKENS}: {e.strerror}')
-    shown = ascii(meta['vocab'][:80])[1:-1] + '...' * (len(meta['vocab']) > 80)
+    shown = repr(meta['vocab'][:80])[1:-1] + '...' * (len(meta['vocab']) > 80)
     print(f'{path}: {meta["train"] + meta["val"]:,} characters, {len(meta["vocab"]):,} different: {shown}\n'
           f'tokens/train.bin: {meta["train"]:,} tokens\ntokens/val.bin: {meta["val"]:,} tokens\n'
           f'{time.perf_counter() - start:.2f} s. Next: python bigramv2.py')
@@ -86,9 +87,3 @@ def main():
 
 if __name__ == '__main__':
     main()
-
-# What `uv run prepare.py` installs:
-# /// script
-# requires-python = ">=3.11"
-# dependencies = ["numpy>=1.26,<3"]
-# ///

@@ -1,8 +1,8 @@
 """How fast it is, and what it is compared with: python experiments/benchmark.py
 
 Prints a table of medians and ratios, and writes it to results/benchmark.csv. What is compared is measured in turn, so
-a slow minute of the machine slows both. It takes about ten minutes; with --quick, which leaves out the run of
-bigram.py, about one. nanogpt.py measures whole runs of bigramv2.py. Nothing here says what is right; tests/ does.
+a slow minute of the machine slows both. nanogpt.py measures whole runs of bigramv2.py. Nothing here says what is right;
+tests/ does.
 """
 import inspect
 import re
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import zip_longest
 from pathlib import Path
 
 from common import QUICK, RESULTS, ROOT, append, bigramv2, peak, torch
@@ -19,6 +20,7 @@ from torch import nn
 
 ROUNDS = 5 if QUICK else 15
 F32 = 4  # bytes
+ROWS = []
 PROGRAM = f'''
 import runpy, sys
 from pathlib import Path
@@ -31,9 +33,16 @@ print('peak', round(peak() or 0))
 
 
 def note(*cells):
-    """One row of the table: what, this program, the other, the ratio."""
+    """Print a row of the table, and keep it until `write_rows`."""
     print('| ' + ' | '.join(map(str, cells)) + ' |', flush=True)
-    append('benchmark.csv', dict(zip(('what', 'here', 'other', 'ratio'), cells)))
+    ROWS.append(cells)
+
+
+def write_rows(name, *columns):
+    """Write the table to results/, in place of the old one; cells that are missing at the end of a row are empty."""
+    (RESULTS / name).unlink(missing_ok=True)
+    for cells in ROWS:
+        append(name, dict(zip_longest(columns, cells, fillvalue='')))
 
 
 def seconds(work):
@@ -120,7 +129,7 @@ def training_step():
         lambda: a @ b, lambda: passes(model), lambda: step(model, optimizers), lambda: step(peer, [adamw]),
         lambda: optimize(optimizers), lambda: long.fill_(1.0), rounds=4 * ROUNDS)
     rate, most = flops_a_step() / both / 1e9, 2 * 1024 ** 3 / product / 1e9
-    note('memory bandwidth of this machine, GB/s', f'{long.numel() * F32 / fill / 1e9:.0f}', '', '')
+    note('memory bandwidth of this machine, GB/s', f'{long.numel() * F32 / fill / 1e9:.0f}')
     note('forward and backward, GFLOP/s, against a 1024³ product', f'{rate:.0f}', f'{most:.0f}', f'{rate / most:.0%}')
     note('optimisers in a step, ms', f'{1000 * alone:.1f}', f'{1000 * ours:.1f}', f'{alone / ours:.0%}')
     note('a step, ms, against nn.TransformerEncoder with AdamW', f'{1000 * ours:.1f}', f'{1000 * other:.1f}',
@@ -167,35 +176,24 @@ def preparing(megabytes):
 
 
 def starting():
-    works = [('-c', 'import torch'), ('-c', 'import torch, bigramv2'),
-             ('bigramv2.py', '--max_iters', 1, '--max_new_tokens', 1, '--out_dir', tempfile.mkdtemp())]
-    runs = [[command(*words)[0] for words in works] for _ in range(ROUNDS)]
+    with tempfile.TemporaryDirectory() as folder:
+        works = [('-c', 'import torch'), ('-c', 'import torch, bigramv2'),
+                 ('bigramv2.py', '--max_iters', 1, '--max_new_tokens', 1, '--out_dir', folder)]
+        runs = [[command(*words)[0] for words in works] for _ in range(ROUNDS)]
     bare, imported, whole = (statistics.median(column) for column in zip(*runs))
     note('import of bigramv2, s, against import torch', f'{imported:.2f}', f'{bare:.2f}', f'{imported - bare:+.2f} s')
     note('a training of one step as a whole process, s', f'{whole:.2f}', f'{bare:.2f}', f'{whole - bare:+.2f} s')
 
 
-def whole_run(seed, *flags):
-    """Train and write with bigramv2.py as a whole process: the final validation loss, seconds, peak memory in MB."""
-    with tempfile.TemporaryDirectory() as folder:
-        took, printed, memory = with_peak('bigramv2.py', '--seed', seed, '--out_dir', folder, '--device', 'cpu', *flags)
-    loss = float(re.search(r'validation loss ([\d.]+) over', printed)[1])
-    print(f'  seed {seed}: validation loss {loss:.4f} after {took:.1f} s', file=sys.stderr, flush=True)
-    return loss, took, memory
-
-
 def first_version():
     took, printed = command('bigram.py')
-    print(printed, file=sys.stderr)
     note('python bigram.py: sampled validation loss, whole process', re.findall(r'val ([\d.]+)', printed)[-1],
-         f'{took:.0f} s', '')
+         f'{took:.0f} s')
 
 
 def main():
     bigramv2.device = 'cpu'
-    print(f'torch {torch.__version__}, {torch.get_num_threads()} threads\n')
-    print('| what | here | other | ratio |\n|---|---|---|---|')
-    (RESULTS / 'benchmark.csv').unlink(missing_ok=True)
+    print(f'torch {torch.__version__}, {torch.get_num_threads()} threads')
     training_step()
     sampling(3, 128, 4, 128, 200 if QUICK else 500)
     sampling(6, 384, 6, 256, 60 if QUICK else 300)
@@ -204,6 +202,7 @@ def main():
     starting()
     if not QUICK:
         first_version()
+    write_rows('benchmark.csv', 'what', 'here', 'other', 'ratio')
 
 
 if __name__ == '__main__':

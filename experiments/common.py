@@ -77,7 +77,7 @@ def sample(model, vocab, count=60):
     for _ in range(count):
         new = bigramv2.GPT.draw(model(idx[:, -bigramv2.block_size:])[0][:, -1], temperature=0.8)  # (1, 1)
         idx = torch.cat((idx, new), dim=1)
-    return bigramv2.decode(idx[0, len(start):], vocab).replace('\n', ' / ')
+    return ''.join(vocab[token] for token in idx[0, len(start):]).replace('\n', ' / ')
 
 
 def read(name):

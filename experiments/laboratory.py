@@ -1,28 +1,39 @@
-"""The whole laboratory, about an hour and a half on two cores: python experiments/laboratory.py
+"""The whole laboratory: python experiments/laboratory.py [NANOGPT [TEXT]]
 
 Runs every experiment whose result is not in results/ yet, one after another, then draws the pictures and fills the
 tables of both READMEs. Stop it at any time; the same command continues. To measure something anew, delete its CSV
-file first. The comparison with nanoGPT needs a clone of it: python experiments/laboratory.py PATH
+file first. NANOGPT is the folder of a clone of nanoGPT, for nanogpt.py, and TEXT a text for half_hour.py.
 """
 import subprocess
 import sys
 import time
 
-from common import GO_ON, RESULTS, ROOT
+from common import ARGS, GO_ON, QUICK, RESULTS, ROOT
+
+SCRIPTS = ['counting', 'ladder', 'ablations', 'optimizers', 'hyperparameters', 'heads', 'benchmark', 'nanogpt',
+           'pictures', 'one_head', 'half_hour', 'tables']  # the longest comes late
+AT_ONCE = ['counting', 'benchmark', 'nanogpt']  # these do not continue a table: there is a whole one or none
+GIVEN = {'nanogpt': ARGS[:1], 'half_hour': ARGS[1:2]}
+
+
+def wanted(name):
+    if name in AT_ONCE and (RESULTS / f'{name}.csv').exists() or name == 'nanogpt' and not ARGS:
+        return False
+    return not (QUICK and name == 'tables')  # the tables in the READMEs are of whole trainings
+
+
+def run(script, *args):
+    print(f'{script}, after {(time.time() - start) / 60:.0f} min', flush=True)
+    result = subprocess.run([sys.executable, script, *args], cwd=ROOT, stderr=subprocess.PIPE, encoding='utf-8')
+    if result.returncode:
+        sys.exit(f'{result.stderr}{script} stopped')
+
 
 start = time.time()
-commands = [['prepare.py']]
-commands += [[f'experiments/{name}.py'] for name in ('ladder', 'hyperparameters', 'ablations', 'heads')]
-if not (RESULTS / 'benchmark.csv').exists():
-    commands.append(['experiments/benchmark.py'])
-if sys.argv[1:] and not (RESULTS / 'nanogpt.csv').exists():
-    commands.append(['experiments/nanogpt.py', sys.argv[1]])
-commands += [[f'experiments/{name}.py'] for name in ('pictures', 'one_head', 'tables')]
 try:
-    for words in commands:
-        print(f'{words[0]}, after {(time.time() - start) / 60:.0f} min', flush=True)
-        if subprocess.run([sys.executable, *words], cwd=ROOT).returncode:
-            sys.exit(f'{words[0]} stopped')
+    run('prepare.py')
+    for name in filter(wanted, SCRIPTS):
+        run(f'experiments/{name}.py', *GIVEN.get(name, []), *['--quick'] * QUICK)
 except KeyboardInterrupt:
     sys.exit(f'Stopped. {GO_ON}')
 print(f'All results are in {RESULTS}, after {(time.time() - start) / 60:.0f} min')

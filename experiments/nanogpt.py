@@ -1,46 +1,66 @@
 """This program beside nanoGPT, in turn on one machine: python experiments/nanogpt.py PATH
 
 PATH is a clone of https://github.com/karpathy/nanoGPT, whose prepare.py also needs the package requests. Our text is
-put into its data folder. It takes about half an hour on two slow cores, and writes results/nanogpt.csv.
+put into its data folder. First its CPU recipe is trained at four learning rates. Then five runs follow one another,
+three times: the recipe, the same at the best rate (tuned), our default, and our runs to its two losses. Writes
+results/nanogpt.csv.
 """
 import shutil
 import statistics
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
-from benchmark import command, in_turn, long_text, whole_run, with_peak
-from common import QUICK, RESULTS, ROOT, append, bigramv2, torch
+import numpy as np
+from benchmark import command, in_turn, long_text, note, with_peak, write_rows
+from common import ARGS, QUICK, ROOT, bigramv2, torch
+from torch.nn import functional as F
 
 RECIPE = ('config/train_shakespeare_char.py --device=cpu --compile=False --eval_iters=20 --log_interval=100 '
           '--block_size=64 --batch_size=12 --n_layer=4 --n_head=4 --n_embd=128 --max_iters=2000 '
           '--lr_decay_iters=2000 --dropout=0.0').split()  # for a CPU, from its README
+RATES = 0.001, 0.004, 0.008, 0.016  # the first is the recipe's; each falls to a tenth, as in the recipe
+# The shortest runs of ours that were found to end below its losses
 TO_ITS_LOSS = ('--num_layers 2 --n_embd 96 --block_size 48 --batch_size 16 --max_iters 370 --eval_interval 370 '
                '--learning_rate 0.06 --adamw_learning_rate 0.02').split()
+TO_ITS_TUNED_LOSS = ('--num_layers 2 --n_embd 96 --block_size 48 --batch_size 16 --max_iters 370 --eval_interval 370 '
+                     '--learning_rate 0.06 --adamw_learning_rate 0.02').split()
 ROUNDS = 1 if QUICK else 3
-FEW = ['--max_iters', '20'] if QUICK else []
 TEXT = Path('data', 'shakespeare_char')  # where nanoGPT has its text and the script that prepares it
 
 
-def note(what, theirs, ours, ratio=''):
-    print('| ' + ' | '.join((what, theirs, ours, ratio)) + ' |', flush=True)
-    append('nanogpt.csv', {'what': what, 'nanoGPT': theirs, 'this program': ours, 'ratio': ratio})
+class Run(NamedTuple):
+    model: torch.nn.Module
+    loss: float     # over the whole validation split
+    seconds: float  # of the whole process
+    memory: float   # peak, in MB
 
 
-def their_run(nanogpt):
-    """Train by the recipe: the loss of the checkpoint over the whole validation split, seconds, peak memory in MB."""
-    with tempfile.TemporaryDirectory() as folder:
-        few = ['--max_iters=20', '--eval_interval=10'] if QUICK else []
-        took, _, memory = with_peak('train.py', *RECIPE, f'--out_dir={folder}', *few, cwd=nanogpt)
-        saved = torch.load(Path(folder, 'ckpt.pt'))
-    model = their_model(**saved['model_args'])
-    model.load_state_dict(saved['model'])
-    model.register_forward_pre_hook(lambda module, tensors: tuple(tensor.contiguous() for tensor in tensors))
-    before, bigramv2.block_size = bigramv2.block_size, model.config.block_size
-    loss = bigramv2.estimate_loss(model, bigramv2.load_data()[0]['val'], 10 ** 9)
-    bigramv2.block_size = before
-    print(f'  nanoGPT: validation loss {loss:.4f} after {took:.1f} s', file=sys.stderr, flush=True)
-    return loss, took, memory
+def mean_loss(model, T, starts, first=0):
+    """The loss of a model on windows of T characters of the validation split, at the places starts (B,).
+
+    Only positions from `first` on count.
+    """
+    bigramv2.block_size, data, total = T, bigramv2.load_data()[0]['val'], 0.0
+    for batch in np.split(starts, range(16, len(starts), 16)):
+        x, y = bigramv2.windows(data, batch)                                       # (16, T) each
+        with torch.no_grad():
+            logits = model.eval()(x, y.contiguous())[0][:, first:]                 # (16, T - first, V)
+        total += F.cross_entropy(logits.flatten(0, 1), y[:, first:].flatten()).item() * len(batch)
+    return total / len(starts)
+
+
+def whole_split(model, T, step, first=0):
+    """The same with a window every `step` characters."""
+    starts = np.arange(0, len(bigramv2.load_data()[0]['val']) - T, step)
+    return mean_loss(model, T, starts[:4] if QUICK else starts, first)
+
+
+def finished(what, model, T, seconds, memory):
+    run = Run(model, whole_split(model, T, T), seconds, memory)
+    print(f'  {what}: validation loss {run.loss:.4f} after {seconds:.1f} s', flush=True)
+    return run
 
 
 def their_model(**sizes):
@@ -48,20 +68,57 @@ def their_model(**sizes):
     return GPT(GPTConfig(**sizes)).eval()
 
 
+def their_run(nanogpt, rate):
+    few = ['--max_iters=20', '--eval_interval=10'] if QUICK else []
+    with tempfile.TemporaryDirectory() as folder:
+        took, _, memory = with_peak('train.py', *RECIPE, f'--learning_rate={rate}', f'--min_lr={rate / 10}',
+                                    f'--out_dir={folder}', *few, cwd=nanogpt)
+        saved = torch.load(Path(folder, 'ckpt.pt'))
+    model = their_model(**saved['model_args'])
+    model.load_state_dict(saved['model'])
+    return finished(f'nanoGPT at {rate}', model, saved['model_args']['block_size'], took, memory)
+
+
+def our_run(seed, *flags):
+    few = ['--max_iters', 20] if QUICK else []
+    with tempfile.TemporaryDirectory() as folder:
+        took, _, memory = with_peak('bigramv2.py', '--seed', seed, '--out_dir', folder, '--device', 'cpu', *flags, *few)
+        model, saved = bigramv2.load(Path(folder, '1', 'model.pt'))
+    return finished(f'ours, seed {seed}', model, saved['hyperparameters']['block_size'], took, memory)
+
+
 def trainings(nanogpt):
-    """Its recipe, our default run and our run to its loss, in turn."""
-    theirs, default, short = [], [], []
-    for seed in range(1337, 1337 + ROUNDS):
-        theirs.append(their_run(nanogpt))
-        default.append(whole_run(seed, *FEW))
-        short.append(whole_run(seed, *TO_ITS_LOSS, *FEW))
-    (loss, took, memory), (our_loss, our_time, our_memory), (short_loss, short_time, _) = (
-        [statistics.median(column) for column in zip(*runs)] for runs in (theirs, default, short))
-    note('its CPU recipe and our default run: validation loss, seconds', f'{loss:.3f}, {took:.0f} s',
-         f'{our_loss:.3f}, {our_time:.0f} s')
-    note('the same runs: peak memory', f'{memory:.0f} MB', f'{our_memory:.0f} MB')
-    note('to its loss: validation loss, seconds (median of 3)', f'{loss:.3f}, {took:.1f} s',
-         f'{short_loss:.3f}, {short_time:.1f} s', f'{took / short_time:.1f} times')
+    """Its recipe, the tuned one, our default run and our runs to its losses, in turn. Returns the second and third."""
+    losses = {rate: their_run(nanogpt, rate).loss for rate in RATES}
+    best = min(RATES, key=losses.get)
+    rounds = [(their_run(nanogpt, RATES[0]), their_run(nanogpt, best), our_run(seed), our_run(seed, *TO_ITS_LOSS),
+               our_run(seed, *TO_ITS_TUNED_LOSS)) for seed in range(1337, 1337 + ROUNDS)]
+    recipe, tuned, default, short, short_tuned = (
+        Run(None, *map(statistics.median, list(zip(*runs))[1:])) for runs in zip(*rounds))
+    for name, theirs in ('its CPU recipe', recipe), (f'its recipe tuned (learning rate {best})', tuned):
+        note(f'{name} and our default run: validation loss, seconds', f'{theirs.loss:.3f}, {theirs.seconds:.0f} s',
+             f'{default.loss:.3f}, {default.seconds:.0f} s')
+    note('the same runs: peak memory', f'{tuned.memory:.0f} MB', f'{default.memory:.0f} MB')
+    for name, theirs, ours in ('its loss', recipe, short), ('its tuned loss', tuned, short_tuned):
+        note(f'to {name}: validation loss, seconds (median of {ROUNDS})', f'{theirs.loss:.3f}, {theirs.seconds:.1f} s',
+             f'{ours.loss:.3f}, {ours.seconds:.1f} s', f'{theirs.seconds / ours.seconds:.1f} times')
+    note(f'its recipe at the learning rates {", ".join(map(str, RATES))}',
+         ', '.join(f'{loss:.3f}' for loss in losses.values()))
+    return rounds[0][1].model, rounds[0][2].model
+
+
+def protocols(theirs, ours):
+    """The loss of the same weights, measured in three ways."""
+    models = (theirs, 64), (ours, bigramv2.HYPERPARAMETERS['block_size'])
+    rng, most = np.random.default_rng(1), len(bigramv2.load_data()[0]['val'])
+    note('the same weights: over the whole split, windows side by side',
+         *(f'{whole_split(model, T, T):.3f}' for model, T in models))
+    estimates = [[mean_loss(model, T, rng.integers(most - T, size=240)) for _ in range(2 if QUICK else 20)]
+                 for model, T in models]
+    note("nanoGPT's estimate, 20 batches of 12 random windows: lowest and highest of 20",
+         *(f'{min(some):.3f} to {max(some):.3f}' for some in estimates))
+    note('over the whole split, each character with at least half a window before it',
+         *(f'{whole_split(model, T, T // 2, T // 2):.3f}' for model, T in models))
 
 
 def generating(layers, channels, heads, block, count):
@@ -93,16 +150,16 @@ def preparing(nanogpt, megabytes):
 def main(nanogpt):
     bigramv2.device = 'cpu'
     sys.path.insert(0, str(nanogpt))
-    (RESULTS / 'nanogpt.csv').unlink(missing_ok=True)
     shutil.copy(ROOT / 'input.txt', nanogpt / TEXT)
     command(TEXT / 'prepare.py', cwd=nanogpt)
-    trainings(nanogpt)
+    protocols(*trainings(nanogpt))
     generating(3, 128, 4, 128, 40 if QUICK else 400)
     generating(6, 384, 6, 256, 30 if QUICK else 300)
     preparing(nanogpt, 10 if QUICK else 100)
+    write_rows('nanogpt.csv', 'what', 'nanoGPT', 'this program', 'ratio')
 
 
 if __name__ == '__main__':
-    if len(sys.argv) != 2 or not Path(sys.argv[1], 'train.py').exists():
+    if len(ARGS) != 1 or not Path(ARGS[0], 'train.py').exists():
         sys.exit('python experiments/nanogpt.py PATH: PATH must be a clone of nanoGPT')
-    main(Path(sys.argv[1]).resolve())
+    main(Path(ARGS[0]).resolve())

@@ -1,12 +1,15 @@
 """The pictures of what was learnt: python experiments/pictures.py
 
 Trains bigram.py's and bigramv2.py's models, unless results/ has their curves and experiments/out the model, and draws
-everything that the READMEs show, except chapter one's two pictures (one_head.py).
+everything that the READMEs show, except chapter one's drawing (drawing.py) and worked example (one_head.py).
 """
+import re
 import time
 
 import ladder
+import looks
 import matplotlib
+import numpy as np
 from common import PROMPT, QUICK, RESULTS, ROOT, append, bigramv2, read, torch
 from torch.nn import functional as F
 
@@ -15,6 +18,7 @@ import bigram
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.colors import LinearSegmentedColormap  # noqa: E402
+from matplotlib.patches import Patch  # noqa: E402
 
 BLUE, ORANGE, GREY = '#1f77b4', '#ff7f0e', '#808080'
 BLUES = LinearSegmentedColormap.from_list('from white to blue', ['white', BLUE, '#08306b'])
@@ -23,7 +27,6 @@ plt.rcParams |= {'font.size': 9, 'axes.titlesize': 9, 'axes.spines.top': False, 
                  'axes.grid': True, 'grid.alpha': 0.3, 'legend.frameon': False, 'savefig.dpi': 130,
                  'savefig.facecolor': 'white'}
 MODEL = ROOT / 'experiments' / 'out' / ('quick.pt' if QUICK else 'model.pt')
-ALL = 10 if QUICK else 10 ** 9  # windows: the whole validation split
 VERSE = 'ROMEO:\nBut, soft! what light'
 STEPS = (0, 50, 200, 1000)  # and the last: where completions.csv shows the text
 
@@ -39,31 +42,6 @@ def save(figure, name):
     print(RESULTS.relative_to(ROOT) / name)
 
 
-# What is trained
-
-def learn(name, GPT):
-    """Train a model with bigramv2's settings as they are; write its curve, and return it with rows of its text.
-
-    The seconds are those of the steps. The validation loss is over the whole split at every step that is measured.
-    """
-    data, vocab = bigramv2.load_data()
-    torch.manual_seed(bigramv2.seed)
-    model = GPT(len(vocab))
-    optimizers = bigramv2.make_optimizers(model)
-    print(f'training the model of {name}.py, {bigramv2.max_iters} steps', flush=True)
-    curve, texts, seconds, begun = [], [], 0.0, time.perf_counter()
-    for step in bigramv2.train(model, optimizers, data['train']):
-        seconds += time.perf_counter() - begun
-        losses = {'train': bigramv2.estimate_loss(model, data['train'], bigramv2.eval_windows),
-                  'val': bigramv2.estimate_loss(model, data['val'], ALL)}
-        curve.append({'step': step, 'seconds': f'{seconds:.2f}'} | {split: f'{losses[split]:.4f}' for split in losses})
-        if GPT is bigramv2.GPT and (step in STEPS or step == bigramv2.max_iters):
-            texts.append({'step': step, 'val': f'{losses["val"]:.2f}', 'text': bigramv2.sample_line(model, vocab)})
-        begun = time.perf_counter()
-    write(f'curve_{name}.csv', curve)
-    return model, texts
-
-
 def write(name, rows):
     """A whole table at once, in place of the old one."""
     (RESULTS / name).unlink(missing_ok=True)
@@ -71,67 +49,131 @@ def write(name, rows):
         append(name, row)
 
 
+# What is trained
+
+def curve(model, steps, data):
+    """A row at each of the steps that a training yields: the seconds of its steps so far, and its losses.
+
+    The validation loss is over the whole split.
+    """
+    seconds, begun = 0.0, time.perf_counter()
+    for step in steps:
+        seconds += time.perf_counter() - begun
+        yield {'step': step, 'seconds': f'{seconds:.2f}',
+               'train': f'{bigramv2.estimate_loss(model, data["train"], bigramv2.eval_windows):.4f}',
+               'val': f'{bigramv2.estimate_loss(model, data["val"], 10 if QUICK else 10 ** 9):.4f}'}
+        begun = time.perf_counter()
+
+
+def train_as_chapter_one(model, tokens, interval=100):
+    """Train as bigram.py does, with its own functions, on tokens (N,). Yield a step at every interval, and the last."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=bigram.learning_rate)
+    for step in range(bigram.max_iters):
+        if step % interval == 0:
+            yield step
+        bigram.train_step(model, optimizer, *bigram.get_batch(tokens))
+    yield bigram.max_iters
+
+
+def train_bigram():
+    data, meta = bigramv2.load_data()
+    before, bigramv2.block_size = bigramv2.block_size, bigram.block_size  # measured on windows as long as it learns
+    torch.manual_seed(bigram.seed)
+    model = bigram.GPT(len(meta['vocab']))
+    print(f'training the model of bigram.py, {bigram.max_iters} steps', flush=True)
+    steps = train_as_chapter_one(model, torch.from_numpy(data['train'].astype(np.int64)))
+    write('curve_bigram.csv', list(curve(model, steps, data)))
+    bigramv2.block_size = before
+
+
 def train_bigramv2():
+    data, meta = bigramv2.load_data()
     bigramv2.prompt, bigramv2.eval_interval = PROMPT, 50
-    model, texts = learn('bigramv2', bigramv2.GPT)
+    torch.manual_seed(bigramv2.seed)
+    model = bigramv2.GPT(len(meta['vocab']))
+    print(f'training the model of bigramv2.py, {bigramv2.max_iters} steps', flush=True)
+    rows, texts = [], []
+    for row in curve(model, bigramv2.train(model, bigramv2.make_optimizers(model), data['train']), data):
+        rows.append(row)
+        if row['step'] in (*STEPS, bigramv2.max_iters):
+            _, *drawn = bigramv2.characters(model, meta['vocab'], 80)
+            model.train()
+            texts.append({'step': row['step'], 'val': f'{float(row["val"]):.2f}',
+                          'text': ''.join(drawn).replace('\n', ' / ')[:80]})
+    write('curve_bigramv2.csv', rows)
     write('completions.csv', texts)
     MODEL.parent.mkdir(exist_ok=True)
     torch.save(model.state_dict(), MODEL)
 
 
-def train_bigram():
-    """The model, the sizes and the optimiser of bigram.py in the training loop of bigramv2."""
-    before = dict(vars(bigramv2))
-    ladder.with_adamw()
-    names = 'n_embd', 'block_size', 'batch_size', 'max_iters', 'learning_rate'
-    vars(bigramv2).update({name: vars(bigram)[name] for name in names}, eval_interval=250)
-    if QUICK:
-        bigramv2.max_iters = 20
-    learn('bigram', bigram.GPT)
-    vars(bigramv2).update(before)
-
-
 # Losses
 
+def counted():
+    """The loss of counting up to six characters, or None where it has not been measured."""
+    return next((float(row['val']) for row in read('counting.csv') if row['characters'] == '6'), None)
+
+
+def nanogpts():
+    """The runs of nanoGPT as (name, seconds, loss): by its recipe and, where it has been tried, at its best rate."""
+    runs = {}
+    for row in read('nanogpt.csv'):
+        name = "nanoGPT's recipe, tuned" if 'tuned' in row['what'] else "nanoGPT's recipe for a CPU"
+        run = re.fullmatch(r'([\d.]+), ([\d.]+) s', row['nanoGPT'])  # a loss and seconds
+        if run:
+            runs.setdefault(name, (float(run[2]), float(run[1])))
+    return [(name, *run) for name, run in runs.items()]
+
+
 def curves():
-    figure, axes = plt.subplots(figsize=(WIDTH, 3.6), layout='constrained')
-    for name, script, optimizer, colour in (('bigram', bigram, 'AdamW', ORANGE),
-                                            ('bigramv2', bigramv2, 'Muon and AdamW', BLUE)):
-        rows = [{key: float(value) for key, value in row.items()} for row in read(f'curve_{name}.csv')]
-        sizes = (f'{script.n_embd} channels, {rows[-1]["step"]:,.0f} steps of {script.batch_size} windows of '
-                 f'{script.block_size}, {optimizer}')
-        axes.plot([row['seconds'] for row in rows], [row['val'] for row in rows], color=colour,
-                  label=f'{name}.py: {sizes}')
-        axes.annotate(f'{rows[-1]["val"]:.2f}', (rows[-1]['seconds'], rows[-1]['val']), color=colour,
-                      xytext=(5, -3), textcoords='offset points')
-    recipe = read('nanogpt.csv')
-    if recipe:
-        loss, seconds = (float(part.strip(' s')) for part in recipe[0]['nanoGPT'].split(','))
-        axes.plot(seconds, loss, 'o', color='black',
-                  label="nanoGPT's recipe for a CPU: 128 channels, 2,000 steps of 12 windows of 64, AdamW")
-        axes.annotate(f'{loss:.2f}', (seconds, loss), xytext=(6, 2), textcoords='offset points')
-    axes.set(xlabel='seconds of training', ylabel='validation loss', ylim=(1.4, 3.2))
-    axes.legend(fontsize=8)
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.8), layout='constrained')
+    for name, colour in (('bigram', ORANGE), ('bigramv2', BLUE)):
+        rows = [(float(row['seconds']), float(row['val'])) for row in read(f'curve_{name}.csv')]
+        axes.plot(*zip(*rows), color=colour)
+        axes.annotate(f'{rows[-1][1]:.2f}', rows[-1], (5, 0), color=colour, textcoords='offset points', va='center')
+        if name == 'bigram':  # above the steep part, the other below its end
+            above = next((row for row in rows if row[1] < 2.2), rows[-1])
+            axes.annotate('bigram.py, chapter one', above, (6, 3), color=colour, textcoords='offset points')
+        else:
+            axes.annotate('bigramv2.py, chapter two', rows[-1], (0, -7), color=colour, textcoords='offset points',
+                          va='top', ha='right')
+    for name, seconds, loss in nanogpts():
+        axes.plot(seconds, loss, 'o', color='black', ms=5)
+        axes.annotate(f'{name}: {loss:.2f}', (seconds, loss), (5, 4), textcoords='offset points')
+    if counted():
+        axes.axhline(counted(), color=GREY, ls='--', lw=1)
+        axes.annotate(f'counting up to\nsix characters: {counted():.2f}', (0, counted()), (0, -4), color=GREY,
+                      textcoords='offset points', va='top')
+    axes.set(xlabel='seconds of training; for the dots, seconds of the whole run', ylabel='validation loss',
+             ylim=(1.4, 2.6))
     save(figure, 'curves.png')
 
 
 def climb():
     """The ladder: a dot for each seed, and from rung to rung what the new part gains or costs."""
-    figure, axes = plt.subplots(figsize=(WIDTH, 4), layout='constrained')
+    measured = {row['rung'] for row in read('ladder.csv')}
+    rungs = [rung for rung in ladder.LADDER if rung in measured]
+    figure, axes = plt.subplots(figsize=(WIDTH, 1.2 + 0.28 * len(rungs)), layout='constrained')
     before = None
-    for place, rung in enumerate(ladder.LADDER):
+    for place, rung in enumerate(rungs):
         losses = [float(row['val']) for row in ladder.best_runs(rung)]
         mean = sum(losses) / len(losses)
         if before:
-            axes.barh(place, before - mean, left=mean, height=0.5, color=BLUE if mean < before else ORANGE, alpha=0.35)
-        axes.plot(losses, [place] * len(losses), 'o', color=BLUE, ms=4)
+            axes.barh(place, before - mean, left=mean, height=0.5, color=BLUE if mean < before else ORANGE, alpha=0.4)
+        axes.plot(losses, [place] * len(losses), 'o', color='black', ms=3)
         left = min(*losses, before or mean)
-        axes.annotate(f'{mean:.2f}', (left, place), xytext=(-6, 0), textcoords='offset points', ha='right', va='center')
+        axes.annotate(f'{mean:.2f}', (left, place), (-6, 0), textcoords='offset points', ha='right', va='center',
+                      bbox={'color': 'white', 'pad': 0})
         before = mean
-    axes.set_yticks(range(len(ladder.LADDER)), ladder.LADDER)
+    handles = [Patch(color=BLUE, alpha=0.4, label='better than the row above'),
+               Patch(color=ORANGE, alpha=0.4, label='worse than the row above'),
+               plt.Line2D([], [], color='black', marker='o', ms=3, ls='', label='one training')]
+    if counted():
+        handles.append(axes.axvline(counted(), color=GREY, ls='--', lw=1, label='counting up to six characters'))
+    figure.legend(handles=handles, loc='outside upper center', ncols=2)
+    axes.set_yticks(range(len(rungs)), rungs)
     axes.invert_yaxis()
-    axes.margins(x=0.12)
-    axes.set_xlabel('validation loss (each dot one seed)')
+    axes.margins(x=0.16)
+    axes.set_xlabel('validation loss')
     save(figure, 'ladder.png')
 
 
@@ -150,7 +192,7 @@ def hyperparameters():
             means = {value: sum(losses) / len(losses) for value, losses in same.items()}
             axis.plot(values, means.values(), color=colour, label=label, lw=1)
             axis.plot(default, means[default], '*', color=colour, ms=10)
-        axis.set(title=name, xscale='linear' if 0.0 in values else 'log')
+        axis.set(xlabel=name, xscale='linear' if 0.0 in values else 'log')
         axis.minorticks_off()
         axis.set_xticks(values, [f'{value:g}' for value in values])
     axes[0, 0].legend()
@@ -179,58 +221,8 @@ def heads():
 
 # Inside the trained model
 
-@torch.no_grad()
-def weights_on(model, tokens):
-    """The attention weights (layers, B, H, T, T) on tokens (B, T), as they pass through the formula's dropout."""
-    seen = []
-    hooks = [block.sa.attn_dropout.register_forward_hook(lambda module, inputs, out: seen.append(out))
-             for block in model.blocks]
-    bigramv2.fused_attention = False
-    model(tokens)
-    bigramv2.fused_attention = True
-    for hook in hooks:
-        hook.remove()
-    return torch.stack(seen)
-
-
-def groups(text):
-    """Where a position may look: for each group of places in the text a mask (T, T), True where they belong to it."""
-    T = len(text)
-    columns = {'words\' first letters': [c.isalpha() and not (i and (text[i - 1].isalpha() or text[i - 1] == "'"))
-                                        for i, c in enumerate(text)],
-               'spaces': [c == ' ' for c in text], 'line ends': [c == '\n' for c in text]}
-    back = torch.arange(T)[:, None] - torch.arange(T)
-    codes = torch.tensor([ord(c) for c in text])
-    return {'itself': back == 0, 'the one before': back == 1, '2 to 4 back': (back >= 2) & (back <= 4),
-            'the same character': (codes[:, None] == codes) & (back > 0),
-            **{name: torch.tensor(places).expand(T, T) for name, places in columns.items()}}
-
-
-def shares(model, vocab, count=2 if QUICK else 50):
-    """Where each head looks in windows of the validation text: by (block, head), the shares of its weight.
-
-    By (0, 0) those of chance: what it would be if each position looked at all that it sees alike.
-    """
-    data = bigramv2.load_data()[0]['val']
-    starts = torch.linspace(0, len(data) - bigramv2.block_size - 1, count).long().numpy()
-    tokens, _ = bigramv2.windows(data, starts)
-    T = bigramv2.block_size
-    seen = weights_on(model, tokens)                                       # (layers, B, H, T, T)
-    chance = torch.ones(T, T).tril() / torch.arange(1, T + 1)[:, None]     # (T, T)
-    masks = [groups(bigramv2.decode(window, vocab)) for window in tokens]
-    found = {}
-    for name in masks[0]:
-        mask = torch.stack([mask[name] for mask in masks])                 # (B, T, T)
-        found.setdefault((0, 0), {})[name] = (chance * mask).sum(-1).mean().item()
-        each = (seen * mask[None, :, None]).sum(-1).mean((1, 3))           # (layers, H)
-        for layer, row in enumerate(each.tolist(), 1):
-            for head, share in enumerate(row, 1):
-                found.setdefault((layer, head), {})[name] = share
-    return found
-
-
-def looks(found):
-    """The shares in per cent, as a table."""
+def table_of_looks(found):
+    """The shares of each head's weight, in per cent."""
     write('heads_look.csv', [{'block': block or 'chance', 'head': head or ''}
                              | {name: f'{100 * share:.0f}' for name, share in mine.items()}
                              for (block, head), mine in sorted(found.items())])
@@ -247,12 +239,13 @@ def most_telling(found):
 
 
 def attention(model, vocab, found):
-    seen, T = weights_on(model, bigramv2.encode(VERSE, vocab))[:, 0], len(VERSE)  # (layers, H, T, T)
-    figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 6.9), layout='constrained')
-    maps = [(seen[block - 1, head - 1], title) for (block, head), title in most_telling(found).items()]
-    maps.append((torch.ones(T, T).tril() / torch.arange(1, T + 1)[:, None], 'chance: all that it sees alike\n'))
+    T, H, seen = len(VERSE), bigramv2.num_heads, looks.weights_on(model, bigramv2.encode(VERSE, vocab))  # (heads, T, T)
+    figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 7.1), layout='constrained')
+    maps = [(seen[(block - 1) * H + head - 1], title) for (block, head), title in most_telling(found).items()]
+    maps.append((looks.chance(T), 'chance: all that it sees alike\n'))
     for (weights, title), axis in zip(maps, axes.flat):
         axis.imshow(weights.sqrt(), cmap=BLUES, vmin=0, vmax=1)
+        itself, = axis.plot(range(T), range(T), '.', color=ORANGE, ms=4, label='the position itself')
         axis.set_title(title)
         axis.grid(False)
         for set_ticks in (axis.set_xticks, axis.set_yticks):
@@ -262,40 +255,27 @@ def attention(model, vocab, found):
         axis.set_ylabel('the position that looks')
     for axis in axes[1]:
         axis.set_xlabel('the position that it looks at')
+    figure.legend(handles=[itself], loc='outside upper center')
     save(figure, 'attention.png')
 
 
-def positions(model):
-    start = bigramv2.GPT(1)
-    figure = plt.figure(figsize=(WIDTH, 5.4), layout='constrained')
-    axes = figure.subplot_mosaic([['waves', 'waves'], ['at the start', 'after training']], height_ratios=[1, 2])
+def positions(model, place=64):
+    """The waves, and how like one position the others are: at the start, after training and with random numbers."""
+    start, T = bigramv2.GPT(1).position_embedding.weight.detach(), bigramv2.block_size  # (T, C)
+    figure, axes = plt.subplots(2, 1, figsize=(WIDTH, 4.8), layout='constrained', sharex=True)
     for channel, colour in zip((4, 12, 20, 32), (GREY, ORANGE, BLUE, 'black')):
-        axes['waves'].plot(start.position_embedding.weight[:, channel].detach(), color=colour, lw=1,
-                           label=f'channel {channel}')
-    axes['waves'].set(xlabel='position', ylabel='value')
-    axes['waves'].set_title('the waves at the start, four of the channels', pad=24)
-    axes['waves'].legend(loc='lower center', bbox_to_anchor=(0.5, 0.98), ncols=4, fontsize=8)
-    for when, gpt in (('at the start', start), ('after training', model)):
-        weight = F.normalize(gpt.position_embedding.weight.detach(), dim=-1)  # (T, C)
-        image = axes[when].imshow(weight @ weight.T, cmap=BLUES, vmin=0, vmax=1)
-        axes[when].set(title=f'likeness of positions {when}', xlabel='position', ylabel='position')
-        axes[when].grid(False)
-    figure.colorbar(image, ax=[axes['at the start'], axes['after training']], label='cosine similarity')
+        axes[0].plot(start[:, channel], color=colour, lw=1, label=f'channel {channel}')
+    axes[0].set(ylabel='value at the start')
+    for label, weight, colour, width in (
+            ('random numbers', torch.randn(start.shape, generator=torch.Generator().manual_seed(1)), GREY, 1),
+            ('the waves, at the start', start, BLUE, 3),
+            ('the waves, after training', model.position_embedding.weight.detach(), ORANGE, 1)):
+        axes[1].plot(F.cosine_similarity(weight, weight[place:place + 1]), color=colour, lw=width, label=label)
+    axes[1].set(xlabel='position', ylabel=f'likeness to position {place}')
+    for axis in axes:
+        axis.legend(loc='lower center', bbox_to_anchor=(0.5, 0.98), ncols=4)
+        axis.set_xlim(0, T - 1)
     save(figure, 'positions.png')
-
-
-def learning_rate():
-    """The two learning rates against the step, from the start to the end and, larger, the warm-up."""
-    rates = ('Muon', bigramv2.learning_rate, BLUE), ('AdamW', bigramv2.adamw_learning_rate, ORANGE)
-    lasts = 4 * bigramv2.warmup_iters, bigramv2.max_iters
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.5), layout='constrained', sharey=True, width_ratios=[1, 2])
-    for axis, last, title in zip(axes, lasts, ('the warm-up', 'the whole run')):
-        for name, rate, colour in rates:
-            axis.plot([rate * bigramv2.lr_scale(step) for step in range(last + 1)], color=colour, label=name)
-        axis.set(title=title, xlabel='step')
-    axes[0].set_ylabel('learning rate')
-    axes[1].legend()
-    save(figure, 'lr.png')
 
 
 def temperatures(model, vocab, prompt='ROMEO:\nI s'):
@@ -314,20 +294,20 @@ def temperatures(model, vocab, prompt='ROMEO:\nI s'):
 def main():
     bigramv2.device = bigram.device = 'cpu'
     if QUICK:
-        bigramv2.max_iters = 60
+        bigram.max_iters, bigramv2.max_iters = 20, 60
     if not read('curve_bigram.csv'):
         train_bigram()
     if not read('curve_bigramv2.csv') or not MODEL.exists():
         train_bigramv2()
-    vocab = bigramv2.load_data()[1]
-    model = bigramv2.GPT(len(vocab)).eval()
+    data, meta = bigramv2.load_data()
+    model = bigramv2.GPT(len(meta['vocab'])).eval()
     model.load_state_dict(torch.load(MODEL))
-    found = shares(model, vocab)
-    looks(found)
-    attention(model, vocab, found)
+    starts = np.linspace(0, len(data['val']) - bigramv2.block_size - 1, 2 if QUICK else 50).astype(np.int64)
+    found = looks.shares(model, meta['vocab'], bigramv2.windows(data['val'], starts)[0])
+    table_of_looks(found)
+    attention(model, meta['vocab'], found)
     positions(model)
-    temperatures(model, vocab)
-    learning_rate()
+    temperatures(model, meta['vocab'])
     curves()
     for table, draw in (('ladder', climb), ('hyperparameters', hyperparameters), ('heads', heads)):
         if read(f'{table}.csv'):

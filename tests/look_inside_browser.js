@@ -1,7 +1,8 @@
 'use strict';
 // Use a page of experiments/look_inside.py as a learner would, in Chromium without a window, and print what is seen:
-// node tests/look_inside_browser.js out/model.html pictures         leaves pictures in that folder
-// node tests/look_inside_browser.js out/model.html pictures time    tells how fast the page is, in place of all that
+// node tests/look_inside_browser.js out/1/model.html pictures          leaves pictures in that folder
+// node tests/look_inside_browser.js out/1/model.html pictures time     tells how fast the page is, in place of all that
+// node tests/look_inside_browser.js out/1/model.html experiments/results readme     draws look_inside.png of the README
 // Chromium is driven over a pipe, by its DevTools protocol.
 const { spawn } = require('child_process');
 const fs = require('fs');
@@ -74,29 +75,46 @@ async function type(characters) {
   await painted();
 }
 
-async function picture(name, width = 1280, scheme = 'light') {
+async function picture(name, { width = 1280, scheme = 'light', of = 'html', wide = width } = {}) {
   await window(width, 900);
   await send('Emulation.setEmulatedMedia', { features: [{ name: 'prefers-color-scheme', value: scheme }] });
   await painted();
-  const { scrollWidth, scrollHeight: height } = await evaluate(
-    '(({ scrollWidth, scrollHeight }) => ({ scrollWidth, scrollHeight }))(document.documentElement)');
-  const clip = { x: 0, y: 0, width, height, scale: 1 };
+  const clip = await evaluate(`document.querySelector('${of}').getBoundingClientRect().toJSON()`);
+  clip.y += await evaluate('scrollY');
+  clip.scale = wide / clip.width;
   const { data } = await send('Page.captureScreenshot', { captureBeyondViewport: true, clip });
   fs.writeFileSync(path.join(pictures, `${name}.png`), Buffer.from(data, 'base64'));
-  return scrollWidth;  // more than the width if something sticks out
+  return evaluate('document.documentElement.scrollWidth');  // more than the width if something sticks out
+}
+
+const place = length => click(`#text-strip span:nth-of-type(${Math.floor(length * 0.78) + 1})`);
+
+// Two cards, as wide as a README but with twice as many dots, and the head that looks most at the beginnings of words
+async function readme() {
+  await place((await value()).length);
+  const head = await evaluate(`(shares => shares.indexOf(Math.max(...shares)))(
+    facts.looks.shares.slice(1).map(groups => groups["words' first letters"]))`);
+  await click(`#heads button:nth-child(${head + 1})`);
+  await point('h1');
+  await evaluate(`for (const card of document.querySelectorAll('section'))
+    card.hidden = !card.querySelector('#bars, #heads')`);
+  await picture('look_inside', { width: 901, of: 'main', wide: 1660 });
 }
 
 // Point, choose, type, slide, switch off and write
 async function use() {
   const bars = () => evaluate(
-    '[...document.querySelectorAll("#bars .bar")].map(bar => +bar.style.getPropertyValue("--share"))');
+    '[...document.querySelectorAll("#bars tr:not([hidden]) .bar")].map(bar => +bar.style.getPropertyValue("--share"))');
   const seen = { widths: [] }, given = await value();
 
-  await click(`#text-strip span:nth-of-type(${Math.floor(given.length * 0.78) + 1})`);
-  await click('#heads button:last-child');
+  await place(given.length);
+  await click('#heads button');
+  seen.first = await text('#looks');
+  await click('#general tr:last-child');
+  seen.general = [await text('#general tr + tr'), await text('#general .chosen')];
   await point('h1');
   for (const width of [400, 1280]) {
-    for (const scheme of ['dark', 'light']) seen.widths.push(await picture(`${width}-${scheme}`, width, scheme));
+    for (const scheme of ['dark', 'light']) seen.widths.push(await picture(`${width}-${scheme}`, { width, scheme }));
   }
 
   await type(given + given.slice(0, 5));
@@ -117,6 +135,7 @@ async function use() {
   seen.cold = await bars();
   await press('End');
   seen.hot = await bars();
+  seen.reached = await text('.reached');
   await focus('#top_k');
   await press('Home', 'ArrowRight', 'ArrowRight', 'ArrowRight');
   seen.three = await bars();
@@ -196,7 +215,7 @@ async function main() {
   const opened = { about: await text('#about'), warning: await text('#warning') };
   opened.hidden = await evaluate('document.querySelector("main").hidden');
   if (opened.warning) await picture('warning');
-  const seen = opened.warning ? {} : await (process.argv[4] === 'time' ? time() : use());
+  const seen = opened.warning ? {} : await ({ time, readme }[process.argv[4]] ?? use)();
   console.log(JSON.stringify({ ...opened, ...seen, errors, requests }, null, 1));
 }
 

@@ -15,14 +15,14 @@ if (process.argv[3] === 'plain') delete model.product;
 const answers = JSON.parse(fs.readFileSync(0, 'utf8')).map(({ tokens, count = 0, off = [], temperature, topK }) => {
   if (off.join() !== [...model.off].join()) [model.off, model.tokens] = [new Set(off), []];
   const logits = Array.from(model.forward(tokens).subarray(0, tokens.length * model.V));
-  const looks = model.attention.flatMap(heads => tokens.flatMap((_, t) => {  // what each head's weights add up to
-    const { block_size: T, num_heads } = model.sizes;
-    const row = h => heads.subarray((h * T + t) * T, (h * T + t) * T + t + 1);
-    return Array.from({ length: num_heads }, (_, h) => row(h).reduce((a, b) => a + b));
-  }));
+  const attention = model.attention.flatMap(heads => {  // (layers * H, T, T)
+    const { block_size: T, num_heads: H } = model.sizes;
+    const row = begin => Array.from(heads.subarray(begin, begin + tokens.length));
+    return Array.from({ length: H }, (_, h) => tokens.map((_, t) => row((h * T + t) * T)));
+  });
   const probs = Array.from(probabilities(logits.slice(-model.V), temperature, topK));
   const written = Array.from({ length: count }, () => (model.write(tokens, 0, 0), tokens.at(-1)));
-  return { logits, probs, written, looks };
+  return { logits, probs, written, attention };
 });
 const apart = difference(model, JSON.parse(facts).torch);
 const { vocab } = JSON.parse(facts);

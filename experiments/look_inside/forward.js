@@ -121,7 +121,7 @@ class GPT {
     }
   }
 
-  // One step of write_with_cache: draw the token after the window and append it. A full window goes on from its last
+  // One step of GPT.stream: draw the token after the window and append it. A full window goes on from its last
   // half, whose positions start at 0 again.
   write(window, temperature, topK) {
     const T = window.length, { V } = this;
@@ -161,7 +161,7 @@ function gelu(x) {
   return x * (x < 0 ? above : 1 - above);
 }
 
-// The tokens from the likeliest to the least likely; of equals, the first comes first
+// The tokens from the likeliest to the least likely. Of equals the first comes first; torch may order them otherwise.
 function ranking(logits) {
   return Array.from(logits.keys()).sort((a, b) => logits[b] - logits[a]);
 }

@@ -8,7 +8,7 @@ model then reads the characters that it is asked for. In the small training the 
 import shared
 import torch
 
-EDITS = [("masked_fill(~self.tril[past:S, :S], float('-inf'))", 'masked_fill(~self.tril[past:S, :S], 0.0)')]
+EDITS = [("masked_fill(~mask, float('-inf'))", 'masked_fill(~mask, 0.0)')]
 
 
 def before():

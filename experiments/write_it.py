@@ -1,0 +1,809 @@
+"""Write the GPT yourself: python experiments/write_it.py
+
+The first time, this makes mine.py in the folder where you are. It is bigram.py without the bodies of ten functions: of
+each body only the comments are left, as an outline. Write the bodies, in any order. The same command then checks them.
+
+    python experiments/write_it.py                 make mine.py, or check it
+    python experiments/write_it.py 2               the same for five parts of chapter two: mine2.py, from bigramv2.py
+    python experiments/write_it.py head            check one part alone
+    python experiments/write_it.py head --answer   show the answer to this part
+
+A part is checked by itself: the others are taken from bigram.py while it runs. It gets random input and random weights,
+and its results are compared with those of bigram.py's own. If they differ, they are compared with those of known
+mistakes: bigram.py's own lines, spoilt (see PARTS). So a sentence names a mistake only if your part computes exactly
+what this mistake computes. Any other mistake gets the first number that differs.
+"""
+import argparse
+import ast
+import contextlib
+import faulthandler
+import io
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import textwrap
+import tokenize
+import traceback
+import types
+import zlib
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+from unittest import mock
+
+if __name__ != '__main__':  # in the process that checks, and in the tests; the one that reports starts at once
+    import numpy as np
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    KERNEL = F.scaled_dot_product_attention
+
+ROOT = Path(__file__).resolve().parent.parent
+CHAPTERS = {1: ('bigram.py', 'mine.py', 'ten'), 2: ('bigramv2.py', 'mine2.py', 'five')}
+B, T, C, H, D, V = 2, 8, 12, 3, 4, 7  # small, and no two are equal, so that a wrong shape shows
+SIZES = dict(block_size=T, n_embd=C, num_heads=H, num_layers=2, batch_size=5, dropout=0.5, device='cpu')
+LIMIT = 20  # seconds for a part, which needs a fraction of one
+
+
+# ---------------------------------------------------------------- trying a part
+# Each function runs a part of a module m, which is the learner's file or the script, and returns what it gives.
+
+class Mistake(Exception):
+    """A sentence for the learner."""
+
+
+def kind(value):
+    return 'None' if value is None else f'a {type(value).__name__}'
+
+
+def several(result, *names):
+    """The parts of a result by name."""
+    if not isinstance(result, tuple | list) or len(result) != len(names):
+        raise Mistake(f'it returns {kind(result)}, and should return {", ".join(names)}')
+    return dict(zip(names, result))
+
+
+def shaped(value, shape, name='result'):
+    """The value, which has to be a tensor of this shape."""
+    wrong = difference(value, torch.empty(shape, dtype=getattr(value, 'dtype', None)), name, numbers=False)
+    if wrong:
+        raise Mistake(wrong)
+    return value
+
+
+def call(function, *args):
+    """What a function returns. It has to leave its arguments as they are."""
+    copies = [arg.clone() if isinstance(arg, torch.Tensor) else arg for arg in args]
+    result = function(*copies)
+    if not all(torch.equal(arg, copy) for arg, copy in zip(args, copies) if isinstance(arg, torch.Tensor)):
+        raise Mistake('it changes the tensor that it is given, as += does; make a new one, as in x = x + ...')
+    return result
+
+
+def new(cls, *args):
+    """A module with random weights, which depend on their names and not on the order in which they were made."""
+    module = cls(*args)
+    for name, p in module.named_parameters():
+        torch.manual_seed(zlib.crc32(name.encode()))
+        p.data.normal_(std=0.5)
+    torch.manual_seed(0)
+    return module
+
+
+def through(module, x):
+    """What a module makes of x, and the gradient that comes back to x."""
+    leaf = x.clone().requires_grad_()
+    result = call(module, leaf * 1)
+    if isinstance(result, torch.Tensor) and result.requires_grad:
+        (result * torch.arange(result.shape[-1])).sum().backward()
+    return {'result': result, 'the gradient of x': leaf.grad}
+
+
+def layer(make, last=None):
+    """The cases of a module (B, T, C) -> (B, T, ...). For a closer look its last layer is left out."""
+    def without(module):
+        setattr(module, last, nn.Identity())
+        return module
+
+    return lambda m: {
+        f'x {B, T, C}': lambda: through(make(m).eval(), torch.randn(B, T, C)),
+        f'x {B, 5, C}, shorter than block_size': lambda: through(make(m).eval(), torch.randn(B, 5, C)),
+        'in training, where dropout acts': lambda: through(make(m), torch.randn(B, T, C)),
+        'look': lambda: last and call(without(make(m).eval()), torch.randn(B, T, C))}
+
+
+def sees_later(module):
+    x = torch.randn(B, T, C)
+    for s in range(1, T):
+        changed = x.clone()
+        changed[:, s] += 1
+        for t in range(s):
+            if not torch.allclose(module(x)[:, t], module(changed)[:, t], atol=1e-5):
+                return f'position {t} sees position {s}, which comes later'
+
+
+def rows_of_weights(head):
+    """Whether the rows of a head's weights sum to 1: where all values are 1, its results are these sums."""
+    x = torch.randn(B, T, C)
+    x[..., 0] = 1
+    head.value.weight.data = torch.eye(1, C).repeat(D, 1)
+    for t, total in enumerate(head(x)[0, :, 0].tolist()):
+        if abs(total - 1) > 1e-4:
+            return f'the rows of the weights do not sum to 1: row {t} sums to {total:.2f}'
+
+
+def reading(m):
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, 'text.txt').write_bytes('\ufeff To be,\r\nor not\nto B\u00e9 \n'.encode())
+        found = several(m.read(Path(folder, 'text.txt')), 'vocab', 'tokens')
+    if not isinstance(found['vocab'], list | tuple | str):
+        raise Mistake(f'vocab is {kind(found["vocab"])}, and should be a list')
+    return found | {'vocab': list(found['vocab'])}
+
+
+def read_hint(m, yours):
+    vocab = yours['a small text']['vocab']
+    if len(set(vocab)) < len(vocab):
+        return 'the vocabulary has a character more than once'
+    if vocab != sorted(vocab) == right_results(PARTS[0])['a small text']['vocab']:
+        return 'the vocabulary is not sorted'
+
+
+def batches(m, length):
+    """What forty batches have in common. No token comes twice in data, so a token tells its place."""
+    data = torch.randperm(length)
+    starts, steps, ahead, most = set(), set(), set(), 0
+    for _ in range(40):
+        found = several(call(m.get_batch, data), 'x', 'y')
+        x, y = (data.argsort()[shaped(value, (5, T), name)] for name, value in found.items())
+        starts |= set(x[:, 0].tolist())
+        steps |= set(x.diff().flatten().tolist())
+        ahead |= set((y - x).flatten().tolist())
+        most = max(most, len(x[:, 0].unique()))
+    return {'the way from a token of x to the next one': steps, 'the way from a token of x to that of y': ahead,
+            'the number of different pieces in a batch': 'several' if most > 1 else 'one',
+            'the set of places where pieces start': length > 20 or starts,
+            'the dtype of x and y': {value.dtype for value in found.values()}}
+
+
+def batch_hint(m, yours):
+    (label, long), (_, short), *_ = yours.items()
+    if isinstance(short, Exception) and not difference(long, right_results(PARTS[1])[label]):
+        return 'a piece may start too late: the last start must leave room for T tokens and one more'
+
+
+def on_another_device(m, function):
+    """The devices of x and y, with a device for which all can be made that needs no numbers."""
+    m.device = 'meta'
+    try:
+        return {f'the device of {name}': value.device.type for name, value in zip('xy', function())}
+    except Exception:
+        return {'the device of x': 'meta', 'the device of y': 'meta'}
+
+
+def pairs(m):
+    data = torch.randint(5, (60,)) * torch.randint(2, (60,))  # 0 is frequent, 5 and 6 never come
+    return {'the softmax of the result': F.softmax(shaped(call(m.count_pairs, data, V), (V, V)).float(), dim=-1)}
+
+
+def answered(m, length, with_targets=True):
+    model = new(m.GPT, V).eval()
+    idx, targets = torch.randint(V, (2, B, length))
+    found = several(call(model, idx, *[targets] * with_targets), 'logits', 'loss')
+    if isinstance(found['loss'], torch.Tensor) and found['loss'].requires_grad:
+        found['loss'].sum().backward()
+    return found | {f'the gradient of {name}': p.grad for name, p in model.named_parameters()}
+
+
+class Descent:
+    """The simplest optimiser; it notes the order of the calls. (The first use of torch's own takes two seconds.)"""
+
+    def __init__(self, model):
+        self.model, self.calls = model, []
+        model.head.bias.register_hook(lambda grad: self.calls.append('backward'))
+
+    def zero_grad(self, set_to_none=True):
+        self.calls.append('zero_grad')
+        self.model.zero_grad(set_to_none)
+
+    def step(self):
+        self.calls.append('step')
+        for p in self.model.parameters():
+            p.data -= 0.1 * (0 if p.grad is None else p.grad)
+
+
+def stepped(m, steps, look=False):
+    """The last loss of some training steps, and the parameters after them; or the order of the calls."""
+    model = new(reference(1).GPT, V)
+    optimizer = Descent(model)
+    losses = [call(m.train_step, model, optimizer, *torch.randint(V, (2, B, T))) for _ in range(steps)]
+    return optimizer.calls if look else {'loss': losses[-1]} | dict(model.named_parameters())
+
+
+def no_choice(idx, targets=None):
+    """Logits (B, T, V) with one far above the others. Which one depends on all tokens so far, and how many they are."""
+    return 50.0 * F.one_hot((idx.cumsum(1) + torch.arange(idx.shape[1])) % V, V), None
+
+
+def choice(idx, targets=None):
+    """Logits (B, T, V) that leave a choice, at the last position another one than before."""
+    logits = torch.tensor([0.5, -1.0, 1.5, 0.0, -0.5, 1.0, -2.0])
+    return torch.stack([logits.flip(0)] * (idx.shape[1] - 1) + [logits]).repeat(len(idx), 1, 1), None
+
+
+def generated(m, forward, idx, count):
+    model = m.GPT(V)
+    model.forward = forward
+    return call(model.generate, idx, count)
+
+
+def share(tokens):
+    """How often each token comes."""
+    return torch.bincount(tokens, minlength=V) / len(tokens)
+
+
+def drawn(m, temperature, top_k):
+    result = shaped(call(m.GPT.draw, choice(torch.zeros(3000, 1))[0][:, 0], temperature, top_k), (3000, 1))[:, 0]
+    return {'share': share(result), 'the set of tokens that come': not top_k or set(result.tolist())}
+
+
+def heads_at_once(m, fused, training=False, last=None):
+    m.fused_attention = fused
+    module = new(m.MultiHeadAttn, H, C, T, 0.5).train(training)
+    if last:
+        setattr(module, last, nn.Identity())
+    return through(module, torch.randn(B, T, C))
+
+
+def in_pieces(m, fused, *lengths):
+    """The same for x in pieces, whose keys and values a cache keeps."""
+    m.fused_attention, results, past = fused, [], 0
+    module, cache = new(m.MultiHeadAttn, H, C, T, 0.5).eval(), torch.randn(2, B, H, T, D)
+    for piece in torch.randn(B, T, C).split(lengths, dim=1):
+        results.append(shaped(module(piece, cache=cache, past=past), tuple(piece.shape)))
+        past += piece.shape[1]
+    return torch.cat(results, dim=1)
+
+
+def rates(m, warmup_iters, max_iters):
+    m.warmup_iters, m.max_iters = warmup_iters, max_iters
+    scales = [m.lr_scale(step) for step in range(max_iters)]
+    if None in scales:
+        raise Mistake('it returns None, and should return a number')
+    return {'lr_scale': torch.tensor([float(scale) for scale in scales])}
+
+
+# ---------------------------------------------------------------- the parts, and their known mistakes
+
+@dataclass(eq=False)
+class Part:
+    path: str            # in the file, as in Head.forward
+    section: str         # of the README
+    cases: object        # m -> {what is tried: a function that tries it}; a "look" only tells mistakes from each other
+    mistakes: list       # (sentence, old, new, old, new, ...): some text of the part, spoilt
+    hint: object = None  # (m, results) -> a sentence or None, for what no list of wrong texts can cover
+    chapter: int = 1
+
+    @property
+    def name(self):
+        return self.path.removesuffix('.forward').split('.')[-1]
+
+
+HEADS = 'torch.cat([head(x) for head in self.heads], dim=-1)'
+MASK = ".masked_fill(~self.tril[:T, :T], float('-inf'))"
+WEIGHTS = 'F.softmax(scores, dim=-1)'
+DRAW = 'torch.multinomial(probs, num_samples=1)'
+PARTS = [
+    Part('read', 'Text to numbers', lambda m: {'a small text': lambda: reading(m)}, [
+        ('the byte order mark at the start of the file has become a character: use utf-8-sig', '-sig', ''),
+        ('a line end of two characters, \\r\\n, is not read as one', "'utf-8-sig'", "'utf-8-sig', newline=''"),
+        ('tokens begin at 1, and should begin at 0', 'enumerate(vocab)', 'enumerate(vocab, 1)'),
+        ('a token is the Unicode number of its character, and should be its place in the vocabulary',
+         'token_of[character] for', 'ord(character) for'),
+        ('spaces and line ends around the text are lost', 'file.read()', 'file.read().strip()'),
+    ], read_hint),
+    Part('get_batch', 'Text to numbers', lambda m: {
+        'a text of 10,000 tokens': lambda: batches(m, 10_000),
+        'a text of 20 tokens': lambda: batches(m, 20),
+        'another device': lambda: on_another_device(m, lambda: m.get_batch(torch.arange(20))),
+    }, [
+        ('the target is the input itself, not the next character', 'i + 1:i + block_size + 1', 'i:i + block_size'),
+        ('inputs and targets are exchanged', 'x = ', 'y = ', 'y = ', 'x = '),
+        ('the last place where a piece can start never comes', 'len(data) - block_size', 'len(data) - block_size - 1'),
+        ('the first place of the text never comes', 'randint(', 'randint(1, '),
+        ('all pieces of a batch are the same one', '(batch_size,))', '(1,)).expand(batch_size)'),
+        ('x and y are not on the device that computes: .to(device) is missing', '.to(device)', ''),
+    ], batch_hint),
+    Part('count_pairs', 'Counting pairs', lambda m: {'a text of 60 tokens': lambda: pairs(m)}, [
+        ('counts start at 0, so new pairs are impossible; start at 1', 'torch.ones', 'torch.zeros'),
+        ('rows and columns are exchanged: the row is for the first of a pair', '[a, b]', '[b, a]'),
+        ('the columns sum to 1, not the rows', 'dim=1', 'dim=0'),
+        ('each number is divided by the sum of another row: keepdim=True is missing', ', keepdim=True', ''),
+        ('these are probabilities, not logits: the logarithm is missing', '.log()', ''),
+        ('a pair is counted once, however often it comes', '+= n', '+= 1'),
+        ('the 1 at the start is lost: counts are set, and should be added', '+= n', '= n'),
+    ]),
+    Part('Head.forward', 'One head in numbers', layer(lambda m: new(m.Head, D)), [
+        ('the scores are not divided by the root of D', ' * k.shape[-1] ** -0.5', ''),
+        ('the scores are divided by D, not by its root', '** -0.5', '** -1'),
+        ('the scores are divided by the root of C, not of D', 'k.shape[-1] **', 'x.shape[-1] **'),
+        ('position 0 sees position 1: the mask is missing', MASK, ''),
+        ('the mask hides the position itself and all before it, not the later ones', '~self.tril', 'self.tril'),
+        ('the mask needs its corner [:T, :T] where x is shorter than block_size', '[:T, :T]', ''),
+        ('position 0 sees position 1: later positions get the score 0, and should get -inf', "float('-inf')", '0.0'),
+        ('the mask comes after the softmax, so the rows do not sum to 1', MASK, '',
+         WEIGHTS, f'{WEIGHTS}.masked_fill(~self.tril[:T, :T], 0.0)'),
+        ('the softmax goes along the wrong dimension: the columns sum to 1, not the rows', 'dim=-1', 'dim=-2'),
+        ('the softmax is missing', WEIGHTS, 'scores'),
+        ('queries and keys are exchanged: row t is for the query of position t', 'q @ k.transpose', 'k @ q.transpose'),
+        ('the weights average the keys, not the values', 'weights @ v', 'weights @ k'),
+        ('dropout of the weights is missing', f'self.dropout({WEIGHTS})', WEIGHTS),
+        ('dropout is on the scores, and should be on the weights', f'self.dropout({WEIGHTS})',
+         'F.softmax(self.dropout(scores), dim=-1)'),
+    ], lambda m, yours: sees_later(new(m.Head, D).eval()) or rows_of_weights(new(m.Head, D).eval())),
+    Part('MultiHeadAttention.forward', 'Many heads', layer(lambda m: new(m.MultiHeadAttention, H, D), 'proj'), [
+        ('the heads are summed, and should lie side by side', HEADS, 'sum(head(x) for head in self.heads)'),
+        ('only the first head is used', HEADS, 'self.heads[0](x)'),
+        ('the channels of the heads are mixed; those of one head should stay together', HEADS,
+         'torch.stack([head(x) for head in self.heads], dim=-1).flatten(-2)'),
+        ('the projection is missing', 'self.proj(out)', 'out'),
+        ('dropout is missing', 'self.dropout(self.proj(out))', 'self.proj(out)'),
+        ('dropout comes before the projection, and should come after it', 'self.dropout(self.proj(out))',
+         'self.proj(self.dropout(out))'),
+        ('x is added here already, which is the work of Block', 'return ', 'return x + '),
+    ]),
+    Part('FeedForward.forward', 'The block', layer(lambda m: new(m.FeedForward), 'proj'), [
+        ('there is no ReLU', 'F.relu(self.fc(x))', 'self.fc(x)'),
+        ('there is a GELU, and should be a ReLU', 'F.relu', 'F.gelu'),
+        ('the ReLU comes after the projection, and should come before it', 'F.relu(self.fc(x))', 'self.fc(x)',
+         'self.proj(x)', 'F.relu(self.proj(x))'),
+        ('the projection is missing', 'self.proj(x)', 'x'),
+        ('dropout is missing', 'self.dropout(self.proj(x))', 'self.proj(x)'),
+        ('x is added here already, which is the work of Block', 'x = F', 'old = x; x = F', 'return ', 'return old + '),
+    ]),
+    Part('Block.forward', 'The block', layer(lambda m: new(m.Block)), [
+        ('the stream is replaced by what attention gives, not added to', 'x + self.sa', 'self.sa'),
+        ('the stream is replaced by what feed-forward gives, not added to', 'x + self.ffwd', 'self.ffwd'),
+        ('the norm before attention, ln1, is missing', 'self.ln1(x)', 'x'),
+        ('the norm before feed-forward, ln2, is missing', 'self.ln2(x)', 'x'),
+        ('ln1 is used twice; feed-forward has a norm of its own, ln2', 'self.ln2', 'self.ln1'),
+        ('the stream itself is normalised, and should be a copy of it', 'x + self.sa(self.ln1(x))',
+         '(x := self.ln1(x)) + self.sa(x)', 'x + self.ffwd(self.ln2(x))', '(x := self.ln2(x)) + self.ffwd(x)'),
+        ('the norms come after the additions, on the stream; each should come before its part, on a copy',
+         'x + self.sa(self.ln1(x))', 'self.ln1(x + self.sa(x))', 'x + self.ffwd(self.ln2(x))',
+         'self.ln2(x + self.ffwd(x))'),
+        ('attention is missing', 'x = x + self.sa(self.ln1(x))', 'pass'),
+        ('feed-forward is missing', 'x = x + self.ffwd(self.ln2(x))', 'pass'),
+        ('the result of attention is lost: feed-forward is added to the stream from before it', 'x = x + self.sa',
+         'old = x; x = x + self.sa', 'x = x + self.ffwd', 'x = old + self.ffwd'),
+        ('the stream is changed in place (+=), and the backward pass needs what it was: write x = x + ...',
+         'x = x + self.ffwd', 'x += self.ffwd'),
+    ]),
+    Part('GPT.forward', 'The model', lambda m: {
+        f'idx {B, T}': lambda: answered(m, T),
+        f'idx {B, 5}, shorter than block_size': lambda: answered(m, 5),
+        'no targets': lambda: answered(m, T, with_targets=False),
+    }, [
+        ('the position embedding is not added', ' + self.position_embedding(positions)', ''),
+        ('there are block_size positions, and should be T: a text can be shorter', 'idx.shape[1]', 'block_size'),
+        ('the blocks are missing', 'x = self.blocks(x)', 'pass'),
+        ('the last norm, ln, is missing', 'self.ln(x)', 'x'),
+        ('a softmax comes before F.cross_entropy, which has one in itself', '(logits.f', '(logits.softmax(-1).f'),
+        ('the loss is a sum, and should be a mean', 'targets.flatten())', "targets.flatten(), reduction='sum')"),
+        ('a loss is computed although there are no targets', 'if targets is None:', 'if False:'),
+        ('logits and loss are exchanged', 'return logits, None', 'return None, logits', 'return logits, F', 'return F',
+         'targets.flatten())', 'targets.flatten()), logits'),
+    ]),
+    Part('train_step', 'Training', lambda m: {
+        'one step': lambda: stepped(m, 1),
+        'two steps': lambda: stepped(m, 2),
+        'look': lambda: stepped(m, 2, look=True),
+    }, [
+        ('the gradients of all steps add up: optimizer.zero_grad() is missing', 'optimizer.zero_grad()', 'pass'),
+        ('no gradient is computed: loss.backward() is missing', 'loss.backward()', 'pass'),
+        ('the parameters do not change: optimizer.step() is missing', 'optimizer.step()', 'pass'),
+        ('optimizer.step() comes before loss.backward()', 'loss.backward()', 'optimizer.step()',
+         'optimizer.step()', 'loss.backward()'),
+        ('the parameters do not change: zero_grad() clears the gradients between backward() and step()',
+         'optimizer.zero_grad()', 'loss.backward()', 'loss.backward()', 'optimizer.zero_grad()'),
+        ('the targets are the inputs', 'model(x, y)', 'model(x, x)'),
+        ('it returns the logits, and should return the loss', 'return loss', 'return logits'),
+    ]),
+    Part('GPT.generate', 'Writing', lambda m: {
+        'logits that leave no choice': lambda: generated(m, no_choice, torch.randint(V, (B, 3)), 12),
+        'the share of each token in 3,000 draws': lambda: {'share': share(shaped(
+            generated(m, choice, torch.zeros(3000, 2, dtype=torch.long), 1), (3000, 3))[:, 2])},
+    }, [
+        ('the first position is taken, and should be the last one', 'logits[:, -1]', 'logits[:, 0]'),
+        ('the model gets more than the last block_size tokens', 'idx[:, -block_size:]', 'idx'),
+        ('the model gets the first block_size tokens, and should get the last ones', '-block_size:', ':block_size'),
+        ('the likeliest token is taken (argmax), and should be drawn', DRAW, 'probs.argmax(-1, keepdim=True)'),
+        ('the softmax is missing', 'F.softmax(logits[:, -1], dim=-1)', 'logits[:, -1]'),
+        ('the new token replaces the text, and should be appended', 'torch.cat((idx, new), dim=1)', 'new'),
+        ('the new token is put before the text, and should be appended', '(idx, new)', '(new, idx)'),
+        ('only the new tokens are returned; the text that was given belongs before them', 'return idx',
+         'return idx[:, -max_new_tokens:]'),
+    ]),
+    Part('windows', 'The text as a file of numbers', lambda m: {
+        'starts 0, 5, 11 in a text of 20 tokens': lambda: several(m.windows(
+            np.random.default_rng(0).permutation(20).astype('<u2'), np.array([0, 5, 11])), 'x', 'y'),
+        'another device': lambda: on_another_device(m, lambda: m.windows(np.arange(20, dtype='<u2'), np.arange(5))),
+    }, [
+        ('the target is the input itself, not the next token', 'tokens[:, 1:]', 'tokens[:, :-1]'),
+        ('inputs and targets are exchanged', 'tokens[:, :-1], tokens[:, 1:]', 'tokens[:, 1:], tokens[:, :-1]'),
+        ('a window has T tokens, and needs one more for the last target', 'block_size + 1', 'block_size'),
+        ('starts is a row, and should become a column, starts[:, None]', '[:, None]', ''),
+        ('the tokens stay uint16, and should become int64', '.astype(np.int64)', ''),
+        ('x and y are not on the device that computes: .to(device) is missing',
+         '.to(device)', ''),
+    ], chapter=2),
+    Part('MultiHeadAttn.forward', 'All heads at once', lambda m: {
+        f'{what}, fused_attention = {fused}': lambda run=run, fused=fused, more=more: run(m, fused, *more)
+        for what, run, *more in ((f'x {B, T, C}', heads_at_once),
+                                 ('a cache, and x in pieces of 3, 1 and 4 positions', in_pieces, 3, 1, 4),
+                                 ('in training, where dropout acts', heads_at_once, True))
+        for fused in (False, True)
+    } | {'look': lambda: heads_at_once(m, False, last='proj')}, [
+        ('', 'if fused_attention:', 'if False:'),  # no mistake, but what follows may stand in one of the two ways
+        ('', 'if fused_attention:', 'if True:'),
+        ('the view cuts wrongly: each head gets some positions whole. View as (B, T, H, D), then transpose',
+         '.view(B, T, self.num_heads, -1).transpose(1, 2)', '.view(B, self.num_heads, T, -1)'),
+        ('the heads do not move back before the reshape: transpose(1, 2) is missing', 'out.transpose(1, 2)', 'out'),
+        ('the scores are not divided by the root of D', ' * k.shape[-1] ** -0.5', ''),
+        ('the scores are divided by the root of C, not of D', 'k.shape[-1] **', 'C **'),
+        ('position 0 sees position 1: the mask is missing', '~mask', '~mask & False',
+         'None if causal else mask, p, causal', 'None, p'),
+        ('with a cache, the mask begins at the wrong row: the first new position is row past', 'self.tril[past:S',
+         'self.tril[:T'),
+        ('the projection is missing', 'self.proj(out)', 'out'),
+        ('dropout of the weights is missing', 'self.attn_dropout.p', '0.0', f'self.attn_dropout({WEIGHTS})', WEIGHTS),
+        ('dropout acts in writing too: the kernel needs p = 0 outside training', ' * self.training', ''),
+        ('dropout after the projection is missing', 'self.dropout(self.proj(out))', 'self.proj(out)'),
+        ('the cache is not used: a new position does not see the earlier ones', 'cache is not None', 'False',
+         'past + T', 'T', 'past:S', ':T', 'past == 0', 'True'),
+        ('keys and values are not stored in the cache', 'cache[:, :, :, past:S] =',
+         'cache = cache.clone(); cache[:, :, :, past:S] ='),
+    ], lambda m, yours: sees_later(new(m.MultiHeadAttn, H, C, T, 0.5).eval()), chapter=2),
+    Part('GPT.draw', 'Writing faster', lambda m: {
+        f'the share of each token in 3,000 draws, with temperature = {temperature} and top_k = {top_k}':
+            lambda temperature=temperature, top_k=top_k: drawn(m, temperature, top_k)
+        for temperature, top_k in ((1.0, 0), (0.5, 0), (2.0, 0), (1.0, 2), (0.0, 0), (1.0, 100))
+    }, [
+        ('the temperature changes nothing: it should divide the logits, before the softmax', '/ temperature', ''),
+        ('the logits are multiplied by the temperature, and should be divided', '/ temperature', '* temperature'),
+        ('at temperature 0 the likeliest token should be taken', 'if temperature < 1e-9:', 'if False:'),
+        ('the likeliest token is taken (argmax), and should be drawn', 'if temperature < 1e-9:', 'if True:'),
+        ('top_k is not used', 'min(top_k or logits.shape[-1], logits.shape[-1])', 'logits.shape[-1]'),
+        ('top_k = 0 should mean all tokens', 'top_k or logits.shape[-1]', 'top_k'),
+        ('top_k may be larger than V; then it means all tokens', ', logits.shape[-1])', ', 1000)'),
+        ('the k least likely tokens are kept, and should be the likeliest', 'topk(k)', 'topk(k, largest=False)'),
+        ('it returns a place among the k likeliest, and should return the token there',
+         f'tokens.gather(1, {DRAW})', DRAW),
+    ], chapter=2),
+    Part('orthogonalize', 'A better optimiser: Muon', lambda m: {
+        f'g {size}': lambda size=size: call(m.orthogonalize, torch.randn(size)) for size in ((3, 6), (6, 3), (4, 4))
+    }, [
+        ('g is not divided by its norm', ' / (g.norm() + 1e-7)', ''),
+        ('each row is divided by its own norm, and should be by that of the matrix', 'g.norm()',
+         'g.norm(dim=1, keepdim=True)'),
+        ('the step leaves out 3.4445 x', 'beta=3.4445', 'beta=0.0'),
+        ('the step leaves out 2.0315 a @ a', 'alpha=2.0315', 'alpha=0.0'),
+        ('-4.7750 has lost its minus', '-4.7750, ', '4.7750, '),
+        ('a tall matrix does not come back tall: transpose the result', 'orthogonalize(g.T).T', 'orthogonalize(g.T)'),
+        *((f'the number of steps is {n}, and should be 5', 'range(5)', f'range({n})') for n in (1, 4, 6)),
+    ], chapter=2),
+    Part('lr_scale', 'The learning rate', lambda m: {
+        f'warmup_iters = {warmup} and max_iters = {most}': lambda warmup=warmup, most=most: rates(m, warmup, most)
+        for warmup, most in ((3, 12), (0, 7))
+    }, [
+        ('the rate of step 0 is 0, so it changes nothing', '(step + 1)', 'step'),
+        ('the warm-up ends one step early: divide by warmup_iters + 1', '(warmup_iters + 1)', 'warmup_iters'),
+        ('the larger of the two lines is taken, and should be the smaller', 'min(', 'max('),
+        ('the warm-up is missing', '(step + 1) / (warmup_iters + 1)', '1'),
+        ('the rate does not fall', '1 - step / max_iters', '1'),
+        ('the two lines are multiplied; take the smaller of them', 'min((step + 1) / (warmup_iters + 1), ',
+         'min((step + 1) / (warmup_iters + 1), 1) * ('),
+        ('the rate begins to fall only after the warm-up', '1 - step / max_iters',
+         '1 - (step - warmup_iters) / (max_iters - warmup_iters)'),
+    ], chapter=2),
+]
+
+
+def parts_of(chapter):
+    return [part for part in PARTS if part.chapter == chapter]
+
+
+# ---------------------------------------------------------------- comparing
+
+def visible_dropout(x, p=0.5, training=True, inplace=False):
+    """In place of chance, a function of each number: it shows where dropout acts, in whatever order one computes."""
+    return x + p * torch.sin(9 * x) if training else x
+
+
+def visible_kernel(q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, **others):
+    weights = KERNEL(q, k, torch.eye(k.shape[-2]).expand(*k.shape[:-1], -1), attn_mask, 0.0, is_causal, **others)
+    return visible_dropout(weights, dropout_p) @ v
+
+
+def module(source, file):
+    made = types.ModuleType(Path(file).stem)
+    made.__file__ = file
+    exec(compile(source, file, 'exec'), vars(made))
+    vars(made).update(SIZES)
+    return made
+
+
+@cache
+def reference(chapter):
+    return module(script(chapter), CHAPTERS[chapter][0])
+
+
+def alone(part, source, file):
+    """The module of a source, with all parts but one as in the script."""
+    made = module(source, file)
+    for other in parts_of(part.chapter):
+        if other is not part:
+            *cls, name = other.path.split('.')
+            mine, right = (getattr(m, cls[0]) if cls else m for m in (made, reference(part.chapter)))
+            setattr(mine, name, vars(right)[name])
+    return made
+
+
+def results(part, source, file):
+    """Yield each case of a part and what a source gives in it, a value or an exception."""
+    for label, case in part.cases(alone(part, source, file)).items():
+        torch.manual_seed(0)
+        with mock.patch.multiple(F, dropout=visible_dropout, scaled_dot_product_attention=visible_kernel):
+            try:
+                found = case()
+            except (Exception, SystemExit) as error:
+                found = error
+        yield label, found
+
+
+@cache
+def right_results(part):
+    return dict(results(part, script(part.chapter), CHAPTERS[part.chapter][0]))
+
+
+def spoilt(part, edits):
+    """The script where old texts of a part, edits[::2], are replaced by new ones, edits[1::2]."""
+    lines, new_text = script(part.chapter).splitlines(keepends=True), dict(zip(edits[::2], edits[1::2]))
+    before, last = body(functions(''.join(lines))[part.path])
+    any_old = '|'.join(map(re.escape, sorted(new_text, key=len, reverse=True)))
+    text = re.sub(any_old, lambda found: new_text[found[0]], ''.join(lines[before:last]))
+    return ''.join([*lines[:before], text, *lines[last:]])
+
+
+def difference(yours, right, name='result', numbers=True):
+    """The first difference in words, or None."""
+    if isinstance(yours, BaseException) or isinstance(right, BaseException):
+        if type(yours) is type(right) and str(yours) == str(right):
+            return None
+        if isinstance(yours, NotImplementedError):
+            return 'the line raise NotImplementedError is still there'
+        text = textwrap.shorten(str(yours), 200)
+        return text if isinstance(yours, Mistake) else f'{type(yours).__name__}: {text}'
+    if isinstance(right, dict):
+        return next(filter(None, (difference(yours.get(key), right[key], key, numbers) for key in right)), None)
+    if not isinstance(right, torch.Tensor):
+        same = not isinstance(yours, torch.Tensor) and yours == right
+        return None if same else f'{name} is {kind(yours) if right is None else yours}, and should be {right}'
+    if isinstance(yours, int | float) and right.ndim == 0:
+        yours = torch.tensor(yours, dtype=right.dtype)
+    if not isinstance(yours, torch.Tensor):
+        return f'{name} is {kind(yours)}, and should be a tensor'
+    for what, a, b in ('shape', tuple(yours.shape), tuple(right.shape)), ('dtype', yours.dtype, right.dtype):
+        if a != b:
+            return f'the {what} of {name} is {a}, and should be {b}'
+    if numbers:
+        wrong = ~torch.isclose(yours, right, rtol=1e-3, atol=0.05 if name == 'share' else 1e-3, equal_nan=True)
+        for place in wrong.nonzero().tolist():
+            a, b = (f'{value[tuple(place)].item():.4g}' for value in (yours, right))
+            return f'{name}{place or ""} is {a}, and should be {b}'
+
+
+def where(error, file):
+    """The last line of the learner's file that an exception came through."""
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    return next((frame.lineno for frame in frames if frame.filename == file), None)
+
+
+def check(part, source, file='mine.py'):
+    """What is wrong with a part, in a sentence, and the line where it raised an exception; None for either."""
+    yours, right = dict(results(part, source, file)), right_results(part)
+    faulthandler.cancel_dump_traceback_later()  # it has come to an end
+    differences = {label: difference(yours[label], right[label]) for label in right if label != 'look'}
+    label, first = next(((label, first) for label, first in differences.items() if first), (None, None))
+    if not first:
+        return None, None
+    failed = isinstance(yours[label], BaseException)
+    line = where(yours[label], file) if failed else None
+    for some in [*combinations(part.mistakes, 1), *combinations(part.mistakes, 2)]:
+        edits = [text for mistake in some for text in mistake[1:]]
+        if len(set(edits[::2])) == len(edits[::2]) and not any(
+                difference(yours[label], wrong) for label, wrong in results(part, spoilt(part, edits), 'spoilt')):
+            sentence = '; '.join(mistake[0] for mistake in some if mistake[0])
+            return f'{sentence} ({first})' if failed or first.startswith('the shape') else sentence, line
+    with contextlib.suppress(Exception):  # the learner's
+        if part.hint and (sentence := part.hint(alone(part, source, file), yours)):
+            return f'{sentence} ({first})', line
+    return f'{first} ({label})', line
+
+
+def child(chapter, names, limit):
+    """In a process of its own: check the file itself, then the parts; print a line of JSON before and after each."""
+    torch.set_num_threads(1)
+    file = CHAPTERS[chapter][1]
+    source = Path(file).read_text(encoding='utf-8-sig')
+    for part in [None, *(part for part in PARTS if part.name in names)]:
+        name = part.name if part else ''
+        print(json.dumps([name]), flush=True)
+        faulthandler.dump_traceback_later(limit, exit=True, file=2)
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            try:
+                sentence, line = check(part, source, file) if part else module(source, file) and (None, None)
+            except (Exception, SystemExit) as error:
+                sentence, line = difference(error, None), where(error, file)
+        print(json.dumps([name, sentence, line, printed.getvalue()[:1000]]), flush=True)
+        if not part and sentence:
+            break
+    faulthandler.cancel_dump_traceback_later()
+
+
+# ---------------------------------------------------------------- the learner's file, and the report
+
+def script(chapter):
+    return (ROOT / CHAPTERS[chapter][0]).read_text(encoding='utf-8')
+
+
+def functions(source):
+    """The functions of a source as nodes of its syntax tree: {'read': ..., 'Head.forward': ...}."""
+    found = {}
+    for node in ast.parse(source).body:
+        for inner in node.body if isinstance(node, ast.ClassDef) else [node]:
+            if isinstance(inner, ast.FunctionDef):
+                found[inner.name if inner is node else f'{node.name}.{inner.name}'] = inner
+    return found
+
+
+def body(node):
+    """Where a function's body is, without its docstring: the number of lines before it, and its last line."""
+    return node.body[0].end_lineno if ast.get_docstring(node) else node.lineno, node.end_lineno
+
+
+def unwritten(node):
+    """Whether a function has no code but `raise NotImplementedError`, or none at all."""
+    code = node.body[bool(ast.get_docstring(node)):]
+    return [ast.unparse(line) for line in code] in ([], ['raise NotImplementedError'])
+
+
+def answer(part):
+    before, last = body(functions(script(part.chapter))[part.path])
+    return '\n'.join(script(part.chapter).splitlines()[before:last])
+
+
+def outline(chapter, command):
+    """The learner's file: the script, with the comments of each part's body in place of the body."""
+    name, file, count = CHAPTERS[chapter]
+    source, parts = script(chapter), parts_of(chapter)
+    lines, nodes = source.splitlines(), functions(source)
+    comments = {token.start[0]: token.string for token in tokenize.generate_tokens(io.StringIO(source).readline)
+                if token.type == tokenize.COMMENT}
+    for node in sorted((nodes[part.path] for part in parts), key=lambda node: -node.lineno):  # backwards: numbers stay
+        before, last = body(node)
+        kept = [comments[number] for number in range(before + 1, last + 1) if number in comments]
+        lines[before:last] = [' ' * node.body[0].col_offset + line for line in [*kept, 'raise NotImplementedError']]
+    docstring = ast.parse(source).body[0]
+    sections = '\n'.join(f'    {part.name:20}{part.section}' for part in parts)
+    code = '\n'.join(lines[docstring.end_lineno:]).replace(name, file)
+    return f'''"""Your own GPT: {name}, with {count} parts for you to write.
+
+Comments are left of each part, as an outline: write the code that they describe, and delete its last line,
+"raise NotImplementedError". To check what you have, as often as you like:
+
+    {command}
+
+The parts, and the section of the README that explains each:
+
+{sections}
+
+Shapes:{docstring.value.value.partition('Shapes:')[2]}"""
+{code}
+'''
+
+
+def verdicts(chapter, names):
+    """Check parts in a process of their own. Return {name: (sentence or None, line or None, what it printed)}.
+
+    The name '' stands for the file. A part that does not end, or ends the process, is the last one of this process.
+    Another one checks those after it.
+    """
+    found = {}
+    while names and not found.get('', [None])[0]:
+        code = f'import sys; sys.path.insert(0, {str(ROOT / "experiments")!r}); import write_it; write_it.child'
+        process = subprocess.run([sys.executable, '-c', f'{code}({chapter}, {names}, {LIMIT})'], capture_output=True,
+                                 stdin=subprocess.DEVNULL, encoding='utf-8', errors='replace')
+        begun = {}
+        for line in process.stdout.splitlines():
+            if line.startswith('["'):  # anything else was printed behind Python's back
+                last, *begun[last] = json.loads(line)
+        if not begun:
+            sys.exit(process.stderr)  # perhaps there is no torch
+        if not begun[last]:
+            line = re.search(rf'File "{CHAPTERS[chapter][1]}", line (\d+)', process.stderr)
+            begun[last] = [f'it still runs after {LIMIT} seconds: an endless loop?' if 'Timeout' in process.stderr else
+                           'it ends the whole process', line and int(line[1]), '']
+        found |= begun
+        names = [name for name in names if name not in found]
+    return found
+
+
+def report(chapter, parts, command):
+    """Print a line for each part. Return whether all are right."""
+    file = CHAPTERS[chapter][1]
+    source = Path(file).read_text(encoding='utf-8-sig')
+    try:
+        nodes = functions(source)
+    except SyntaxError as error:
+        sys.exit(f'{file}, line {error.lineno}: {type(error).__name__}: {error.msg}')
+    written = [part.name for part in parts if part.path in nodes and not unwritten(nodes[part.path])]
+    found = verdicts(chapter, written)
+    sentence, line, _ = found.get('', [None] * 3)
+    if sentence:
+        sys.exit(f'{file}, line {line}: {sentence}. Nothing in it can be checked before this is mended.')
+    print(f'{"part":20}{"":17}{"line of " + file:18}section of the README')
+    todo = []
+    for part in parts:
+        sentence, line, printed = found.get(part.name, ['', None, ''])
+        if part.path not in nodes:
+            sentence = f'there is no {part.path} in {file} any more'
+        verdict = 'right' if sentence is None else 'wrong' if sentence else 'not written yet'
+        line = line or (nodes[part.path].lineno if part.path in nodes else '')
+        print(f'{part.name:20}{verdict:17}{line:<18}{part.section}')
+        for text in textwrap.wrap(sentence or '', 96) + [f'it prints: {text}' for text in printed.splitlines()[:3]]:
+            print(f'    {text}')
+        todo += [part.name] * (sentence is not None)
+    if todo:
+        print(f'\n{len(parts) - len(todo)} of {len(parts)} are right. Next: {todo[0]}. If you are stuck, this shows the '
+              f'answer:\n\n    {command} {todo[0]} --answer')
+    elif len(parts) > 1:
+        print(f'\nAll {CHAPTERS[chapter][2]} parts are right. It is your GPT now; train it:\n\n    python {file}')
+    return not todo
+
+
+def main():
+    if hasattr(sys.stdout, 'reconfigure'):  # a notebook's lacks it
+        sys.stdout.reconfigure(encoding='utf-8')
+    command = f'python {Path(sys.argv[0]).as_posix()}'
+    parser = argparse.ArgumentParser(description='Write the GPT yourself, and have it checked.')
+    parser.add_argument('what', nargs='?', default='1', help='chapter 1 or 2, or the name of a part')
+    parser.add_argument('--answer', action='store_true', help='show the answer to this part')
+    given = parser.parse_args()
+    parts = [part for part in PARTS if given.what.lower() in (str(part.chapter), part.name.lower())]
+    if not parts or given.answer and len(parts) > 1:
+        sys.exit(f'write_it.py: the parts are {", ".join(part.name for part in PARTS)}')
+    if given.answer:
+        return print(answer(parts[0]))
+    chapter = parts[0].chapter
+    name, file, count = CHAPTERS[chapter]
+    again = command + ' 2' * (chapter == 2)
+    try:
+        with open(file, 'x', encoding='utf-8') as made:
+            made.write(outline(chapter, again))
+    except FileExistsError:
+        sys.exit(not report(chapter, parts, command))
+    print(f'{file} is made: {name}, with {count} parts for you to write. Each has an outline in comments.\n\n'
+          f'{"part":20}{"line of " + file:18}section of the README')
+    nodes = functions(outline(chapter, again))
+    for part in parts_of(chapter):
+        print(f'{part.name:20}{nodes[part.path].lineno:<18}{part.section}')
+    print(f'\nWrite one, or more, in any order. To check what is there, run the same command again:\n\n    {again}')
+
+
+if __name__ == '__main__':
+    main()
