@@ -34,7 +34,7 @@ device = 'cuda' if torch.cuda.is_available() else 'cpu'
 
 def read(path):
     """Return the vocabulary of a text (its different characters, sorted) and the text as tokens (N,)."""
-    with open(path, encoding='utf-8-sig') as file:  # -sig: without the byte order mark that some files begin with
+    with open(path, encoding='utf-8-sig') as file:  # UTF-8; -sig: less the byte order mark that some files begin with
         text = file.read()                          # any line end becomes \n
     vocab = sorted(set(text))                       # each character once, in sorted order
     token_of = {character: token for token, character in enumerate(vocab)}  # a token is a place in the vocabulary
@@ -44,10 +44,10 @@ def read(path):
 def get_batch(data):
     """Cut B random pieces out of data (N,). Return inputs (B, T), and targets (B, T): the token that comes next."""
     # The last place to start at leaves room for T tokens and one more.
-    starts = torch.randint(len(data) - block_size, (batch_size,))       # (B,)
+    starts = torch.randint(len(data) - block_size, (batch_size,))       # (B,): where the pieces start
     x = torch.stack([data[i:i + block_size] for i in starts])           # (B, T)
     y = torch.stack([data[i + 1:i + block_size + 1] for i in starts])   # (B, T), one place further on
-    return x.to(device), y.to(device)
+    return x.to(device), y.to(device)                                   # to the CPU or GPU that computes
 
 
 # Counting pairs: the simplest model. It sees one character and nothing before it.
@@ -145,8 +145,8 @@ class GPT(nn.Module):
     def forward(self, idx, targets=None):
         positions = torch.arange(idx.shape[1], device=idx.device)           # (T,): 0, 1, 2, ...
         x = self.token_embedding(idx) + self.position_embedding(positions)  # (B, T, C) + (T, C) -> (B, T, C)
-        x = self.blocks(x)                                                  # (B, T, C)
-        logits = self.head(self.ln(x))                                      # (B, T, V)
+        x = self.blocks(x)                                                  # (B, T, C), through all blocks
+        logits = self.head(self.ln(x))                                      # (B, T, V), of the normalised stream
         if targets is None:  # without targets there is no loss
             return logits, None
         # Each position of each text is one classification into V classes, so lay all B * T of them in one row.

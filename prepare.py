@@ -70,7 +70,8 @@ def main():
     parser = argparse.ArgumentParser(description='Turn a text into tokens for bigramv2.py.')
     parser.add_argument('text', nargs='?', default='input.txt', help='a UTF-8 text file (default: %(default)s)')
     path, start = parser.parse_args().text, time.perf_counter()
-    sys.stdout.reconfigure(encoding='utf-8')  # for texts in any script
+    if hasattr(sys.stdout, 'reconfigure'):  # a notebook's lacks it
+        sys.stdout.reconfigure(encoding='utf-8')  # for texts in any script
     try:
         meta = prepare(path)
     except FileNotFoundError:

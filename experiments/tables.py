@@ -1,7 +1,10 @@
-"""Fill the tables of README.md and experiments/README.md from the results: python experiments/tables.py
+"""Fill the tables, listings and links of the READMEs from results and sources: python experiments/tables.py
 
-A table stands between <!-- table NAME --> and <!-- end -->. The tests compare each with its CSV file.
+A table stands between <!-- table NAME --> and <!-- end -->, what a rung of the ladder reaches between <!-- rung NAME -->
+and <!-- end -->, and the body of a function between <!-- listing FILE NAME --> and <!-- end -->. A link such as
+[`Head` in bigram.py](bigram.py) gets the lines of Head. The tests compare all of these with their sources.
 """
+import ast
 import re
 from pathlib import Path
 from statistics import mean
@@ -9,7 +12,7 @@ from statistics import mean
 from ablations import PARTS
 from common import ROOT, bigramv2, read
 from hyperparameters import VALUES
-from ladder import LADDER, best_runs
+from ladder import CHAPTER_ONE, COUNTED, LADDER, best_runs
 
 PAGES = [ROOT / 'README.md', ROOT / 'experiments' / 'README.md']
 
@@ -117,14 +120,50 @@ def settings():
 TABLES = [settings, ladder, hyperparameters, ablations, heads, looks, completions, benchmark, nanogpt]
 
 
+def rung(name):
+    """What a part of chapter one buys, in a paragraph beside it."""
+    order = [COUNTED, *CHAPTER_ONE]
+    runs, before = best_runs(name), best_runs(order[order.index(name) - 1])
+    return (f'**What it buys.** Trained as `bigram.py` is, the model up to here ends at a validation loss of '
+            f'**{two(runs, "val")}**, after {two(before, "val")} without this part. It writes:\n'
+            f'{line(runs[0]["sample"])}')
+
+
+def place(file, name):
+    """The syntax tree of a function, class or method of a script, and the lines of the script."""
+    source = (ROOT / file).read_text(encoding='utf-8')
+    found = ast.parse(source)
+    for part in name.split('.'):
+        found = next(node for node in found.body if getattr(node, 'name', None) == part)
+    return found, source.splitlines()
+
+
+def listing(file, name):
+    """The body of a function without its docstring, as a block of code."""
+    function, lines = place(file, name)
+    start = function.body[0].end_lineno if ast.get_docstring(function) else function.lineno
+    return '\n'.join(['```python', *lines[start:function.end_lineno], '```'])
+
+
+def lines_of(match):
+    """A link to the lines of what it names."""
+    name, file, folder = match.groups()
+    found, _ = place(file, name)
+    first = min([found.lineno, *(decorator.lineno for decorator in getattr(found, 'decorator_list', []))])
+    return f'[`{name}` in {file}]({folder}{file}#L{first}-L{found.end_lineno})'
+
+
 def filled(text):
-    """The page with every table as the results have it."""
-    for make in TABLES:
-        begin, end = f'<!-- table {make.__name__} -->\n', '<!-- end -->'
-        if begin in text:
-            before, rest = text.split(begin)
-            text = before + begin + make() + '\n' + end + rest.split(end, 1)[1]
-    return text
+    """The page with every table, listing and link as its source has it."""
+    makers = {make.__name__: make for make in TABLES}
+
+    def fill(match):
+        kind, name = match[1].split(' ', 1)
+        made = makers[name]() if kind == 'table' else rung(name) if kind == 'rung' else listing(*name.split())
+        return f'<!-- {match[1]} -->\n{made}\n<!-- end -->'
+
+    text = re.sub(r'<!-- ((?:table|rung|listing) .+?) -->\n.*?<!-- end -->', fill, text, flags=re.S)
+    return re.sub(r'\[`([\w.]+)` in (\w+\.py)\]\(((?:\.\./)?)\w+\.py[^)]*\)', lines_of, text)
 
 
 if __name__ == '__main__':

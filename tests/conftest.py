@@ -22,18 +22,14 @@ TEXT = (ROOT / 'input.txt').read_text(encoding='utf-8')[:30_000]
 SMALL = ['--n_embd', '16', '--block_size', '16', '--num_layers', '1', '--batch_size', '4', '--eval_windows', '4',
          '--max_iters', '20', '--eval_interval', '10', '--max_new_tokens', '30']
 DEVICES = ['cpu', *['cuda'] * torch.cuda.is_available(), *['mps'] * torch.backends.mps.is_available()]
-posix = pytest.mark.skipif(os.name == 'nt', reason='Windows has no signals between processes')
-
-
-@pytest.fixture(autouse=True)
-def one_thread_and_one_seed():
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+posix = pytest.mark.skipif(os.name == 'nt', reason='Windows does this in another way')
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Small sizes in both scripts, on the CPU. All else is as in the files, and back again after the test."""
+    torch.manual_seed(0)
     sizes = dict(n_embd=32, num_heads=4, num_layers=2, block_size=16, batch_size=4, device='cpu')
     for script, values in ((bigram, sizes), (bigramv2, bigramv2.HYPERPARAMETERS | bigramv2.OPTIONS | sizes)):
         for name, value in values.items():
@@ -80,38 +76,31 @@ def run(script, *args, cwd, device='cpu', encoding='utf-8'):
     """Run a script of the project, or the file at a path, from its first line to its last, in this process.
 
     That saves the seconds in which a new process imports torch. An error that the script does not handle is raised.
+    The names of the script as they are at its end come with the result.
     """
-    printed, errors, status = io.BytesIO(), io.StringIO(), 0
+    printed, errors, status, names = io.BytesIO(), io.StringIO(), 0, {}
     out = io.TextIOWrapper(printed, encoding, newline='', write_through=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(cwd)
         patch.setattr(sys, 'argv', command(script, args, device))
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
-                runpy.run_path(sys.argv[0], run_name='__main__')
+                names = runpy.run_path(sys.argv[0], run_name='__main__')
         except SystemExit as end:  # with a message, Python prints it, and the status is 1
             status = end.code if isinstance(end.code, int) else errors.write(f'{end.code}\n') and 1
-        finally:
-            torch.set_float32_matmul_precision('highest')
-    return SimpleNamespace(returncode=status, stdout=slashes(printed.getvalue().decode(encoding)),
-                           stderr=slashes(errors.getvalue()))
+    return SimpleNamespace(returncode=status, stdout=slashes(printed.getvalue().decode('utf-8')),
+                           stderr=slashes(errors.getvalue()), names=names)
 
 
-def default_signals():
-    """Ctrl-C works in the new process, also where the tests run in the background and ignore it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def start(script, *args, cwd, device='cpu', launcher=(), env=None, before=default_signals):
+def start(script, *args, cwd, device='cpu', launcher=(), env=None):
     """Start a script as a process of its own."""
     environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONIOENCODING': 'utf-8', **(env or {})}
-    own = {} if os.name == 'nt' else dict(preexec_fn=before, start_new_session=True)
     return subprocess.Popen([sys.executable, *launcher, *command(script, args, device)], cwd=cwd, env=environment,
-                            encoding='utf-8', stdout=subprocess.PIPE, stderr=subprocess.PIPE, **own)
+                            encoding='utf-8', stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
 
 
 def ended(process, timeout=120):
-    """Wait for a process, and return what `run` returns."""
+    """Wait for a process, and return what `run` returns, but for the names."""
     try:
         printed, errors = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -134,13 +123,14 @@ def files_in(folder):
     return {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
 
 
-def refused(folder, script, args, status, says):
-    """One line on stderr that says it, nothing on stdout, and no file changed."""
+def refused(folder, script, args, *says):
+    """One line on stderr that says it, after argparse's usage if that is there; nothing on stdout; no file changed."""
     before = files_in(folder)
     result = run(script, *args, cwd=folder)
-    assert (result.returncode, result.stdout) == (status, '')
-    assert says in result.stderr and result.stderr.startswith(Path(script).name)
-    assert len(result.stderr.splitlines()) == 1 and files_in(folder) == before
+    *usage, line = result.stderr.splitlines()
+    assert result.returncode in (1, 2) and result.stdout == '' and files_in(folder) == before
+    assert line.startswith(Path(script).name) and not [part for part in says if part not in line], line
+    assert not usage or result.returncode == 2 and usage[0].startswith('usage: ') and len(usage) == 1
 
 
 def edited(folder, **lines):
@@ -153,14 +143,24 @@ def edited(folder, **lines):
     return folder / 'bigramv2.py'
 
 
-def stop_at(monkeypatch, module, name, calls):
-    """From the given call of a function on, the process is as good as killed."""
+def replaced(program, *pairs):
+    """Put other code into a program that `edited` made."""
+    source = program.read_text(encoding='utf-8')
+    for old, new in pairs:
+        assert source.count(old) == 1, old
+        source = source.replace(old, new)
+    program.write_text(source, encoding='utf-8')
+    return program
+
+
+def stop_at(monkeypatch, module, name, calls, error=KeyboardInterrupt):
+    """From the given call of a function on, the process is as good as killed, or the function fails."""
     real, left = getattr(module, name), [calls]
 
     def stopping(*args, **kwargs):
         left[0] -= 1
         if left[0] < 0:
-            raise KeyboardInterrupt
+            raise error
         return real(*args, **kwargs)
 
     monkeypatch.setattr(module, name, stopping)
@@ -170,11 +170,11 @@ def stop_at(monkeypatch, module, name, calls):
 
 @pytest.fixture(scope='session')
 def trained(tmp_path_factory):
-    """A folder where prepare.py and a short training have run, as processes; copy it before changing anything."""
+    """A folder where prepare.py and a short training have run; copy it before changing anything."""
     folder = tmp_path_factory.mktemp('trained')
     (folder / 'input.txt').write_bytes(TEXT.encode())
     for script, args, name in (('prepare.py', (), 'prepared'), ('bigramv2.py', SMALL, 'printed')):
-        (folder / name).write_bytes(good(ended(start(script, *args, cwd=folder))).encode())
+        (folder / name).write_bytes(succeeds(script, *args, cwd=folder).encode())
     return folder
 
 
@@ -199,7 +199,7 @@ def same_weights(a, b, **tolerance):
 
 def losses(path):
     """loss.csv without its seconds."""
-    return [(row[0], *row[2:]) for row in (line.split(',') for line in path.read_text().splitlines())]
+    return [(row[0], *row[2:]) for row in (line.split(',') for line in Path(path).read_text().splitlines())]
 
 
 # Fuzzing
@@ -215,12 +215,3 @@ def fuzz(examples, **strategies):
     loose = settings(max_examples=examples, derandomize=examples < 1000, database=None, deadline=None,
                      suppress_health_check=list(HealthCheck))
     return lambda check: loose(given(**strategies)(check))()
-
-
-def outcome(work):
-    """What a call gives, or None where the program refused in one line. Anything else that it raises is a failure."""
-    try:
-        return work()
-    except SystemExit as refusal:
-        assert isinstance(refusal.code, str) and len(refusal.code.splitlines()) == 1
-        return None

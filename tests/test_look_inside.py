@@ -234,7 +234,7 @@ def test_the_weights_are_those_of_the_page(make, model, modular):
     (answer,), _ = answers(make(model), {'tokens': tokens})
     weights = looks.weights_on(model, torch.tensor([tokens]))
     torch.testing.assert_close(weights, torch.tensor(answer['attention'], dtype=torch.float32), atol=1e-5, rtol=0)
-    assert bigramv2.fused_attention
+    assert bigramv2.fused_attention and not any(module._forward_hooks for module in model.modules())
 
 
 def test_the_shares_are_means_over_all_positions():
@@ -340,6 +340,9 @@ def loss_of(model, tokens):
 
 def test_a_learner_types_points_slides_writes_and_switches_parts_off(make, tmp_path):
     model = shake(bigramv2.GPT(len(VOCAB)))
+    with torch.no_grad():
+        for block in model.blocks:
+            block.sa.query.weight *= 5  # so that each head looks somewhere else
     text = '<$>&\\é'
     found = seen(make(model, text=text), tmp_path / 'pictures')
     tokens = [VOCAB.index(character) for character in text + text[:5]]
@@ -382,6 +385,7 @@ def test_a_learner_types_points_slides_writes_and_switches_parts_off(make, tmp_p
 
     assert found['one']['value'] == continued(text, 1)
     assert found['one']['where'].startswith('After “é”, position 5, comes “')
+    assert found['one']['where'].endswith(' nats, at temperature 1 and without top_k')  # these are 0 and 3 now
     assert found['one']['comes'].endswith('100\u00a0% comes')
     assert len(found['written']) > len(text) + 100
     assert found['written'] == continued(text, len(found['written']) - len(text))

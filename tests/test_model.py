@@ -34,6 +34,44 @@ def test_the_blocks_are_torch_transformer_encoder_layers(both_ways):
     torch.testing.assert_close(out, expected, atol=1e-4, rtol=1e-5)
 
 
+def nanogpt(w, idx, layers, heads):
+    """The logits (B, T, V) of nanoGPT without biases, for weights w named as its own: written as formulas."""
+    def norm(x, gain):
+        return (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt() * gain
+
+    T, C = idx.shape[1], w['wte'].shape[1]
+    x = w['wte'][idx] + w['wpe'][:T]
+    for i in range(layers):
+        parts, out = (norm(x, w[f'{i}.ln_1']) @ w[f'{i}.attn.c_attn'].T).split(C // heads, dim=-1), []  # q, k, v: 3 H
+        for q, k, v in zip(parts[:heads], parts[heads:2 * heads], parts[2 * heads:]):
+            scores = q @ k.mT / (C // heads) ** 0.5 + torch.full((T, T), -torch.inf).triu(1)
+            out.append(scores.exp() / scores.exp().sum(-1, keepdim=True) @ v)
+        x = x + torch.cat(out, -1) @ w[f'{i}.attn.c_proj'].T
+        h = norm(x, w[f'{i}.ln_2']) @ w[f'{i}.mlp.c_fc'].T
+        x = x + (h * (1 + torch.erf(h / 2 ** 0.5)) / 2) @ w[f'{i}.mlp.c_proj'].T
+    return norm(x, w['ln_f']) @ w['wte'].T  # the head is the embedding
+
+
+def test_the_weights_of_nanogpt_give_its_logits(both_ways):
+    model, C, w = bigramv2.GPT(V), 32, {'wte': torch.randn(V, 32), 'wpe': torch.randn(16, 32), 'ln_f': torch.randn(32)}
+    for i in range(2):
+        for name, size in (('ln_1', (C,)), ('attn.c_attn', (3 * C, C)), ('attn.c_proj', (C, C)), ('ln_2', (C,)),
+                           ('mlp.c_fc', (4 * C, C)), ('mlp.c_proj', (C, 4 * C))):
+            w[f'{i}.{name}'] = torch.randn(size) * 0.3
+    state = {name: torch.zeros_like(p) for name, p in model.state_dict().items()}  # of the biases
+    ours = dict(zip(('token_embedding.weight', 'position_embedding.weight', 'ln.weight'), w.values()))
+    ours['head.weight'] = w['wte']
+    for i in range(2):
+        ours |= {f'blocks.{i}.sa.{name}.weight': part for name, part in zip(
+            ('query', 'key', 'value'), w[f'{i}.attn.c_attn'].split(C))}
+        ours |= {f'blocks.{i}.{name}.weight': w[f'{i}.{theirs}'] for name, theirs in (
+            ('ln1', 'ln_1'), ('sa.proj', 'attn.c_proj'), ('ln2', 'ln_2'), ('ffwd.fc', 'mlp.c_fc'),
+            ('ffwd.proj', 'mlp.c_proj'))}
+    model.load_state_dict(state | ours)
+    idx = torch.randint(V, (3, 16))
+    torch.testing.assert_close(model(idx)[0], nanogpt(w, idx, 2, 4), atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize('script', [bigram, bigramv2])
 def test_learning_starts_at_the_loss_of_a_blind_guess(script):
     idx = torch.randint(V, (8, 16))

@@ -1,4 +1,4 @@
-"""What Muon does: torch.optim.Muon's step, in float32 and many matrices at a time."""
+"""What Muon does: torch.optim.Muon's step, in float32. And how the learning rate rises and falls."""
 import pytest
 import torch
 
@@ -8,7 +8,7 @@ from bigramv2 import Muon, orthogonalize
 
 @pytest.mark.parametrize('weight_decay', [0, 0.1])
 def test_muon_is_torch_muon_but_for_bfloat16(weight_decay):
-    shapes = [(24, 24), (24, 24), (48, 16), (16, 48), (1, 8)]
+    shapes = [(24, 24), (48, 16), (16, 48), (1, 8)]
     ours = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
     theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
     start = [p.detach().clone() for p in ours]
@@ -33,15 +33,14 @@ def test_a_matrix_without_a_gradient_stays_as_it_is():
     assert torch.equal(unused, before[1]) and not torch.equal(used, before[0])
 
 
-@pytest.mark.parametrize('shape', [(3, 16, 16), (2, 8, 32), (2, 32, 8)], ids=str)
+@pytest.mark.parametrize('shape', [(16, 16), (8, 32), (32, 8)], ids=str)
 def test_orthogonalize_levels_the_singular_values_and_keeps_the_directions(shape):
     g = torch.randn(shape)
     u, s, vt = torch.linalg.svd(g, full_matrices=False)
-    strong = s > 0.05 * s.amax(dim=-1, keepdim=True)
-    levelled = (u.mT @ orthogonalize(g) @ vt.mT)
-    diagonal = levelled.diagonal(dim1=-2, dim2=-1)
-    assert (diagonal[strong] > 0.6).all() and (diagonal[strong] < 1.25).all()
-    assert (levelled - torch.diag_embed(diagonal)).abs().max() < 1e-3
+    levelled = u.T @ orthogonalize(g) @ vt.T
+    strong = levelled.diagonal()[s > 0.05 * s.max()]
+    assert strong.min() > 0.6 and strong.max() < 1.25
+    assert (levelled - levelled.diagonal().diag()).abs().max() < 1e-3
 
 
 def test_every_parameter_has_one_optimizer_and_muon_the_matrices_of_the_blocks():

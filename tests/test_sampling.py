@@ -1,6 +1,4 @@
-"""What sampling does: draw from the model's guess, made bolder or wilder, as fast with a cache as without."""
-from itertools import islice
-
+"""What writing is: draw from the model's guess, made bolder or wilder, with a cache the same text as without."""
 import pytest
 import torch
 from conftest import fuzz, shake
@@ -32,9 +30,9 @@ def test_greedy_is_deterministic_and_top_1(model):
     assert greedy.shape == (2, 65) and torch.equal(greedy[:, :5], prompt)
 
 
-@pytest.mark.parametrize('length', [1, 2, 8, 15, 16, 17, 40])
+@pytest.mark.parametrize('length', [1, 8, 15, 16, 17, 40])
 @pytest.mark.parametrize('options', [{}, {'temperature': 0}, {'temperature': 0.7, 'top_k': 4}], ids=str)
-def test_the_cache_changes_nothing(model, monkeypatch, length, options):
+def test_the_cache_changes_no_letter(model, monkeypatch, length, options):
     prompt = torch.randint(V, (2, length))
     with_cache = generate(model, prompt, **options)
     monkeypatch.setattr(bigramv2, 'kv_cache', False)
@@ -49,17 +47,17 @@ def test_the_cache_computes_one_position_a_character(model):
     assert computed == [5] + [1] * 11 + [8] + [1] * 8 + [8] + [1] * 8
 
 
-def test_the_plain_loop_and_the_one_with_the_cache_yield_the_same(model):
-    prompt = torch.randint(V, (2, 3))
-    ways = []
-    for write in (model.write, model.write_with_cache, model.stream):
-        torch.manual_seed(3)
-        with torch.inference_mode():
-            ways.append(torch.cat([*islice(write(prompt, 0.7, 4), 40)], dim=1))
-    assert torch.equal(ways[0], ways[1]) and torch.equal(ways[0], ways[2])
+@pytest.mark.parametrize('pieces', [[16], [4, 5, 6, 1], [1, 15]], ids=str)
+def test_a_model_that_reads_in_pieces_gives_the_logits_of_the_whole(model, pieces):
+    idx, past, logits = torch.randint(V, (2, 16)), 0, []
+    cache = torch.full((len(model.blocks), 2, 2, 4, 16, 8), torch.nan)
+    for piece in idx.split(pieces, dim=1):
+        logits.append(model(piece, cache=cache, past=past)[0])
+        past += piece.shape[1]
+    torch.testing.assert_close(torch.cat(logits, dim=1), model(idx)[0], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize('temperature', [0.5, 1.0, 2.0])
+@pytest.mark.parametrize('temperature', [0.5, 2.0])
 @pytest.mark.parametrize('top_k', [0, 3, 100])
 def test_characters_are_drawn_from_the_softmax(model, temperature, top_k):
     prompt = torch.randint(V, (1, 4))
@@ -72,27 +70,10 @@ def test_characters_are_drawn_from_the_softmax(model, temperature, top_k):
     torch.testing.assert_close(shares, (logits / temperature).softmax(dim=-1), atol=0.02, rtol=0)
 
 
-def test_a_block_of_one_character_can_write(monkeypatch):
-    monkeypatch.setattr(bigramv2, 'block_size', 1)
-    assert shake(bigramv2.GPT(V)).generate(torch.zeros(1, 1, dtype=torch.long), 5).shape == (1, 6)
-
-
-def test_one_module_a_head_writes_too():
-    model = shake(bigramv2.GPT(V))
-    for block in model.blocks:
-        block.sa = shake(bigramv2.MultiHeadAttention(4, 8))
-    assert generate(model, torch.zeros(1, 1, dtype=torch.long)).shape == (1, 61)
-
-
-@pytest.mark.parametrize('temperature', [0.0, 1e-9, 1e-45, 1e-190, 5e-324])
-def test_a_tiny_temperature_draws_the_likeliest_character(temperature):
-    logits = torch.randn(100, V) * 100
+@pytest.mark.parametrize('temperature, scale', [(0.0, 1), (5e-324, 1), (1e-9, 100), (1e-8, 1e35)])
+def test_a_tiny_temperature_draws_the_likeliest_and_nothing_overflows(temperature, scale):
+    logits = torch.randn(100, V) * scale
     assert torch.equal(bigramv2.GPT.draw(logits, temperature), logits.argmax(dim=-1, keepdim=True))
-
-
-def test_large_logits_and_a_small_temperature_do_not_overflow():
-    logits = torch.randn(100, V) * 1e35
-    assert torch.equal(bigramv2.GPT.draw(logits, 1e-8), logits.argmax(dim=-1, keepdim=True))
 
 
 def test_any_logits_can_be_drawn_from_at_any_temperature(examples):
@@ -105,14 +86,20 @@ def test_any_logits_can_be_drawn_from_at_any_temperature(examples):
 
 
 @pytest.mark.parametrize('top_k', [1, 3, V, V + 1, 2 ** 40])
-def test_exactly_k_characters_can_be_drawn_and_of_equal_ones_those_that_come_first(top_k):
+def test_exactly_k_characters_can_be_drawn_also_of_equal_ones(top_k):
     drawn = bigramv2.GPT.draw(torch.zeros(5000, V), top_k=top_k)
-    assert set(drawn.flatten().tolist()) == set(range(min(top_k, V)))
-    logits = torch.tensor([0.0, 2.0, 1.0, 1.0, 1.0]).expand(5000, 5)
-    drawn = bigramv2.GPT.draw(logits, top_k=min(top_k, 3))
-    assert set(drawn.flatten().tolist()) == {1, 2, 3} if top_k > 1 else {1}
+    assert len(set(drawn.flatten().tolist())) == min(top_k, V)
+    drawn = bigramv2.GPT.draw(torch.tensor([0.0, 2.0, 1.0, 1.0, 1.0]).expand(5000, 5), top_k=top_k)
+    assert len(found := set(drawn.flatten().tolist())) == min(top_k, 5) and 1 in found
 
 
-def test_top_1_of_an_untrained_model_is_one_character_only():
-    drawn = bigramv2.GPT(V).eval().generate(torch.zeros(1, 1, dtype=torch.long), 50, top_k=1)[0, 1:]
-    assert set(drawn.tolist()) == {0}
+def test_one_module_a_head_writes_too():
+    model = shake(bigramv2.GPT(V))
+    for block in model.blocks:
+        block.sa = shake(bigramv2.MultiHeadAttention(4, 8))
+    assert generate(model, torch.zeros(1, 1, dtype=torch.long)).shape == (1, 61)
+
+
+def test_a_block_of_one_character_can_write(monkeypatch):
+    monkeypatch.setattr(bigramv2, 'block_size', 1)
+    assert generate(shake(bigramv2.GPT(V)), torch.zeros(1, 1, dtype=torch.long), 5).shape == (1, 6)

@@ -1,26 +1,26 @@
-"""Write it yourself: what a learner gets, that right parts pass however they are written, and that mistakes are named."""
+"""Write it yourself: what a learner gets, that right parts pass in whatever way, and that mistakes are named."""
 import ast
 import sys
 import textwrap
 
 import pytest
-import torch
-from conftest import ROOT, ended, good, run, start
+from conftest import ROOT, good, run
 
 sys.path.insert(0, str(ROOT / 'experiments'))
 import write_it  # noqa: E402
 
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
 PARTS = {part.name: part for part in write_it.PARTS}
+OUTLINES = {chapter: write_it.outline(chapter, 'python experiments/write_it.py') for chapter in write_it.CHAPTERS}
 
 
 def mine(chapter=1, **bodies):
     """The learner's file with these bodies below their outlines."""
-    source = write_it.outline(chapter, 'python experiments/write_it.py')
+    source = OUTLINES[chapter]
     for name, body in bodies.items():
         node, lines = write_it.functions(source)[PARTS[name].path], source.splitlines()
         assert lines[node.end_lineno - 1].strip() == 'raise NotImplementedError'
-        lines[node.end_lineno - 1:node.end_lineno] = textwrap.indent(body.strip('\n'), ' ' * node.body[0].col_offset).split('\n')
+        lines[node.end_lineno - 1] = textwrap.indent(body.strip('\n'), ' ' * node.body[0].col_offset)
         source = '\n'.join(lines)
     return source
 
@@ -268,14 +268,14 @@ MISTAKES = {
     ],
     'get_batch': [
         ('data[places + 1]', 'data[places]', 'the target is the input itself, not the next character'),
-        ('- block_size, ', '- 1, ', 'must leave room for T tokens and one more'),
+        ('- block_size, ', '- 1, ', 'where 11 is the last place with room for T + 1'),
         ('- block_size, ', '- block_size - 1, ', 'the last place where a piece can start never comes'),
         ('randint(0', 'randint(1', 'the first place of the text never comes'),
         ('(batch_size, 1))', '(1, 1)).expand(batch_size, 1)', 'the same one'),
         ('(batch_size, 1)', '(1, 1)', 'the shape of x is (1, 8), and should be (5, 8)'),
         ('.to(device)', '', 'not on the device'),
         ('data[places].to(device), data[places + 1]', 'data[places + 1].to(device), data[places]', 'exchanged'),
-        ('places + 1', 'places + 2', 'that of y is {2}, and should be {1}'),
+        ('places + 1', 'places + 2', 'IndexError'),
     ],
     'count_pairs': [
         ('ones', 'zeros', 'counts start at 0'),
@@ -293,7 +293,6 @@ MISTAKES = {
         ('== 0', '== 1', 'the mask hides the position itself'),
         ('T, T, device=x.device)', 'T, T), 1', 'position 0 sees position 1, which comes later'),
         ("float('-inf')", '0.0', 'later positions get the score 0'),
-        ('= self.dropout(weights)', '= self.dropout(weights * ~later)', None),
         ('dim=2', 'dim=1', 'the softmax goes along the wrong dimension: the columns sum to 1'),
         ('torch.softmax(scores, dim=2)', 'scores', 'the softmax is missing'),
         ('torch.softmax(scores, dim=2)', 'scores.exp() / T', 'the rows of the weights do not sum to 1: row 0 sums to'),
@@ -304,7 +303,7 @@ MISTAKES = {
          'clone()\nweights = torch.softmax(scores, dim=2).masked_fill(later, 0)',
          'the mask comes after the softmax, so the rows do not sum to 1'),
         ('later = torch.tril(torch.ones(T, T, device=x.device)) == 0', 'later = ~self.tril', 'corner [:T, :T]'),
-        ("'bts,bsd->btd', weights, v", "'bts->bts', weights", 'the shape of result is (2, 8, 8), and should be (2, 8, 4)'),
+        ("'bts,bsd->btd', weights, v", "'bts->bts', weights", 'result is (2, 8, 8), and should be (2, 8, 4)'),
         (' / k.shape[-1] ** 0.5', ' / 3', 'should be'),
     ],
     'MultiHeadAttention': [
@@ -313,7 +312,7 @@ MISTAKES = {
         ('torch.cat(results, 2)', 'torch.stack(results, 3).flatten(2)', 'the channels of the heads are mixed'),
         ('self.proj(joined)', 'joined', 'the projection is missing'),
         ('self.dropout(joined)', 'joined', 'dropout is missing'),
-        ('self.proj(joined)', 'self.proj(self.dropout(joined))', 'should be'),
+        ('self.proj(joined)', 'self.proj(self.dropout(joined))', 'in training, where dropout acts'),
         ('return self', 'return x + self', 'the work of Block'),
         ('torch.cat(results, 2)', 'torch.cat(results, 1)', 'RuntimeError: mat1 and mat2 shapes cannot be multiplied'),
     ],
@@ -332,15 +331,17 @@ MISTAKES = {
         ('attended + self.ffwd', 'self.ffwd', 'the stream is replaced by what feed-forward gives, not added to'),
         ('self.ln1(x)', 'x', 'ln1, is missing'),
         ('self.ln2(attended)', 'attended', 'ln2, is missing'),
-        ('attended = x', 'x = self.ln1(x)\nattended = x', None),
+        ('x + self.sa(self.ln1(x))', 'self.ln1(x) + self.sa(self.ln1(x))', 'ln1 normalises the stream itself'),
         ('attended + self.ffwd', 'x + self.ffwd', 'the result of attention is lost'),
         ('self.ln2', 'self.ln1', 'ln1 is used twice'),
         ('attended = x + self.sa(self.ln1(x))', 'x += self.sa(self.ln1(x))\nattended = x', 'it changes the tensor'),
-        ('done = attended + ', 'attended += ', 'write x = x + ...'),
+        ('done = attended + self.ffwd(self.ln2(attended))\nreturn done',
+         'attended += self.ffwd(self.ln2(attended))\nreturn attended', 'write x = x + ...'),
         ('x + self.sa(self.ln1(x))', 'x', 'attention is missing'),
         (' + self.ffwd(self.ln2(attended))', '', 'feed-forward is missing'),
         ('x + self.sa(self.ln1(x))\ndone = attended + self.ffwd(self.ln2(attended))',
-         'self.ln1(x + self.sa(x))\ndone = self.ln2(attended + self.ffwd(attended))', 'after the additions'),
+         'self.ln1(x + self.sa(x))\ndone = self.ln2(attended + self.ffwd(attended))',
+         'before attention, on a copy; ln2 comes after the addition'),
     ],
     'GPT': [
         (' + self.position_embedding.weight[:T]', '', 'the position embedding is not added'),
@@ -348,7 +349,7 @@ MISTAKES = {
         ('    x = block(x)', '    block(x)', 'the blocks are missing'),
         ('x = self.ln(x)', '', 'the last norm, ln, is missing'),
         ('logits.view', 'logits.softmax(-1).view', 'a softmax comes before F.cross_entropy'),
-        ('if targets is not None:', 'if True:', 'although there are no targets'),
+        ('if targets is not None:', 'if True:', '(without targets, where the loss is None)'),
         ('return logits, loss', 'return loss, logits', 'logits and loss are exchanged'),
         ('return logits, loss', 'return logits', 'it returns a Tensor, and should return logits, loss'),
         ('targets.view(B * T)', "targets.view(B * T), reduction='sum'", 'the loss is a sum'),
@@ -406,17 +407,16 @@ MISTAKES = {
         ('/ temperature', '* temperature', 'multiplied by the temperature'),
         ('temperature < 1e-9', 'False', 'at temperature 0 the likeliest'),
         ('0 < top_k <', '0 > top_k <', 'top_k is not used'),
-        ('0 < top_k <', 'top_k <', 'top_k = 0 should mean all tokens'),
+        ('0 < top_k <', 'top_k <', 'top_k 0 (all tokens)'),
         (' < logits.shape[1]', '', 'top_k may be larger than V'),
         ('torch.multinomial(probs, 1)', 'probs.argmax(1, keepdim=True)', 'argmax'),
         ('torch.multinomial(probs, 1)', 'torch.multinomial(probs, 1)[:, 0]', 'the shape of result is (3000,)'),
     ],
     'orthogonalize': [
         (' / (g.norm() + 1e-7)', '', 'not divided by its norm'),
-        ('g.norm()', 'g.norm(dim=1, keepdim=True)', 'by its own norm'),
         ('range(5)', 'range(4)', 'the number of steps is 4'),
-        ('- 4.7750', '+ 4.7750', 'lost its minus'),
-        ('3.4445 * x ', '', 'leaves out 3.4445 x'),
+        ('- 4.7750', '+ 4.7750', 'no finite number'),
+        ('3.4445 * x ', '', 'no finite number'),
         (' + 2.0315 * a @ a @ x', '', 'leaves out 2.0315 a @ a'),
         ('x = g /', 'g /= g.norm()\nx = g /', 'it changes the tensor'),
     ],
@@ -427,6 +427,175 @@ MISTAKES = {
         ('min(up, down)', 'down', 'the warm-up is missing'),
         ('min(up, down)', 'min(up, 1)', 'the rate does not fall'),
         ('min(up, down)', 'min(up, 1) * down', 'multiplied'),
-        ('return ', 'print(', 'it returns None'),
+        ('return ', '', 'it returns None'),
     ],
 }
+
+
+@pytest.mark.parametrize('name', PARTS)
+def test_any_right_way_passes(name):
+    for way in [textwrap.dedent(write_it.answer(PARTS[name])), *WAYS[name]]:
+        assert checked(name, way) == (None, None)
+
+
+@pytest.mark.parametrize('name', PARTS)
+def test_mistakes_are_named(name):
+    assert len(MISTAKES[name]) >= 5
+    for old, new, words in MISTAKES[name]:
+        assert old in WAYS[name][0]
+        sentence, _ = checked(name, WAYS[name][0].replace(old, new))
+        assert sentence and words in sentence, (words, sentence)
+
+
+@pytest.mark.parametrize('name', PARTS)
+def test_the_known_mistakes_are_of_the_script_as_it_is(name):
+    part = PARTS[name]
+    for _, *edits in part.mistakes:
+        assert all(old in write_it.answer(part) for old in edits[::2]), edits
+
+
+def test_two_mistakes_at_once_are_both_named():
+    body = WAYS['Head'][0].replace(' / k.shape[-1] ** 0.5', '').replace('self.dropout(weights)', 'weights')
+    sentence, _ = checked('Head', body)
+    assert 'not divided by the root of D' in sentence and 'dropout of the weights is missing' in sentence
+
+
+def test_a_part_is_checked_by_itself():
+    wrong = {name: 'return None' for name in PARTS if PARTS[name].chapter == 1}
+    for name in wrong:
+        assert write_it.check(PARTS[name], mine(**wrong | {name: WAYS[name][0]})) == (None, None)
+
+
+@pytest.mark.parametrize('body, words', [
+    ('', 'NotImplementedError is still there'),
+    ('pass', 'result is None, and should be a tensor'),
+    ('return 1, 2', 'result is a tuple, and should be a tensor'),
+    ('return quiery', "NameError: name 'quiery' is not defined"),
+    ('return self.keys(x)', "AttributeError: 'Head' object has no attribute 'keys'"),
+    ('raise SystemExit("enough")', 'SystemExit: enough'),
+    ('return self.forward(x)', 'RecursionError'),
+    ('return input()', 'reading from stdin'),
+    ('return self.value(x).double()', 'the dtype of result is torch.float64'),
+    ('return self.value(x).detach() * float("nan")', 'no finite number'),
+])
+def test_errors_of_the_learner_are_told_as_his(body, words):
+    source = mine(Head=f'x = x\n{body}' + '\nraise NotImplementedError' * (not body))
+    sentence, line = write_it.check(PARTS['Head'], source)
+    assert words in sentence
+    if 'Error:' in sentence or 'still there' in sentence:
+        assert source.splitlines()[line - 1].strip() in (body, 'raise NotImplementedError')
+
+
+# The learner's file
+
+def lines_of(source, path):
+    node = write_it.functions(source)[path]
+    return source.splitlines()[node.lineno - 1:node.end_lineno]
+
+
+@pytest.mark.parametrize('chapter', [1, 2])
+def test_of_a_body_the_comments_stay_and_no_code(chapter):
+    outline, script = mine(chapter), write_it.script(chapter)
+    assert all(part.section in ast.get_docstring(ast.parse(outline)) for part in write_it.parts_of(chapter))
+    for part in write_it.parts_of(chapter):
+        here, there = lines_of(script, part.path), lines_of(outline, part.path)
+        node = write_it.functions(script)[part.path]
+        first = write_it.body(node)[0] - node.lineno + 1
+        assert there[:first] == here[:first]  # signature and docstring
+        assert there[-1].strip() == 'raise NotImplementedError'
+        kept = [line.strip() for line in there[first:-1]]
+        assert kept == ['#' + line.partition('#')[2] for line in here[first:] if '#' in line]
+        assert len({len(line) - len(line.lstrip()) for line in there[first:]}) == 1
+
+
+@pytest.mark.parametrize('chapter', [1, 2])
+def test_with_all_answers_the_outline_is_the_script_again(chapter):
+    name, file, _ = write_it.CHAPTERS[chapter]
+    script = write_it.script(chapter).replace(name, file)
+    mine, right = (ast.parse(source).body[1:] for source in (complete(chapter), script))  # [0] is the docstring
+    assert [ast.dump(node) for node in mine] == [ast.dump(node) for node in right]
+
+
+def test_every_section_is_in_the_readme():
+    assert all(f'\n### {part.section}\n' in README for part in write_it.PARTS)
+
+
+def write_it_in(folder, *args):
+    return run('experiments/write_it.py', *args, cwd=folder)
+
+
+def test_it_makes_a_file_and_never_over_one(tmp_path):
+    made = write_it_in(tmp_path)
+    assert made.returncode == 0 and 'mine.py is made' in made.stdout
+    assert (tmp_path / 'mine.py').read_text(encoding='utf-8').startswith('"""Your own GPT: bigram.py, with ten parts')
+    (tmp_path / 'mine.py').write_text('# my work\n', encoding='utf-8')
+    again = write_it_in(tmp_path)
+    assert (tmp_path / 'mine.py').read_text(encoding='utf-8') == '# my work\n'
+    assert again.returncode == 1 and again.stdout.count('in mine.py any more') == 10
+    assert 'mine2.py is made' in write_it_in(tmp_path, '2').stdout
+    assert 'def windows' in (tmp_path / 'mine2.py').read_text(encoding='utf-8')
+
+
+def test_nothing_is_written_yet(tmp_path):
+    write_it_in(tmp_path)
+    result = write_it_in(tmp_path)
+    assert result.returncode == 1 and result.stdout.count('not written yet') == 10 and '0 of 10' in result.stdout
+
+
+def test_all_is_right_and_the_file_trains_to_the_loss_of_the_script(tmp_path):
+    (tmp_path / 'mine.py').write_text(complete(1), encoding='utf-8')
+    result = write_it_in(tmp_path)
+    assert result.returncode == 0 and result.stdout.count(' right ') == 10
+    assert result.stdout.endswith('python mine.py\n')
+    (tmp_path / 'input.txt').write_text((ROOT / 'input.txt').read_text(encoding='utf-8')[:5000], encoding='utf-8')
+    printed = []
+    for script in (ROOT / 'bigram.py', tmp_path / 'mine.py'):
+        text = script.read_text(encoding='utf-8')
+        for name, value in dict(max_iters=3, eval_interval=3, eval_iters=2, n_embd=8, num_layers=1).items():
+            text = text.replace(f'\n{name} = ', f'\n{name} = {value} or ')
+        (tmp_path / 'short.py').write_text(text, encoding='utf-8')
+        out = run(tmp_path / 'short.py', cwd=tmp_path)
+        printed.append([line.split(', 0 s')[0] for line in good(out).splitlines()])
+    assert printed[0] == printed[1] and 'step     3' in '\n'.join(printed[0])
+
+
+def test_an_endless_loop_is_told_with_its_line_and_the_other_parts_are_checked(tmp_path, monkeypatch, capsys):
+    source = mine(count_pairs='while True:\n    continue', Block=WAYS['Block'][0],
+                  Head='for i in range(9):\n    print("head", i)\nreturn 1 / 0')
+    (tmp_path / 'mine.py').write_text(source, encoding='utf-8')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(write_it, 'LIMIT', 2)
+    assert not write_it.report(1, write_it.parts_of(1), 'python write_it.py')
+    rows = capsys.readouterr().out.splitlines()
+    loop, head = (next(i for i, row in enumerate(rows) if row.startswith(name)) for name in ('count_pairs', 'Head'))
+    assert 'it still runs after 2 seconds' in rows[loop + 1] and 'division by zero' in rows[head + 1]
+    assert rows[head + 2:head + 5] == [f'    it prints: head {i}' for i in range(3)]
+    for row, texts in (loop, ('while True:', 'continue')), (head, ['return 1 / 0']):
+        assert source.splitlines()[int(rows[row].split()[2]) - 1].strip() in texts
+    assert sum(' right ' in row for row in rows) == 1 and sum('not written yet' in row for row in rows) == 7
+
+
+@pytest.mark.parametrize('text, words', [
+    ('def read(path:\n', "mine.py, line 1: SyntaxError: '(' was never closed"),
+    ('import torch\ntorch.nix\n', "mine.py, line 2: AttributeError: module 'torch' has no attribute 'nix'"),
+])
+def test_a_file_that_cannot_be_read_is_told_with_its_line(text, words, tmp_path):
+    (tmp_path / 'mine.py').write_text(text + '\ndef read(path):\n    return 1\n', encoding='utf-8')
+    result = write_it_in(tmp_path)
+    assert result.returncode == 1 and result.stderr.startswith(words) and len(result.stderr.splitlines()) == 1
+
+
+def test_an_answer_is_that_of_one_part(tmp_path):
+    result = write_it_in(tmp_path, 'HEAD', '--answer')
+    assert result.returncode == 0 and result.stdout.rstrip('\n') == write_it.answer(PARTS['Head'])
+    assert 'F.softmax(scores, dim=-1)' in result.stdout and 'self.heads' not in result.stdout
+    assert not list(tmp_path.iterdir())
+    for words in ('nobody', '--answer'), ('--answer',):
+        refused = write_it_in(tmp_path, *words)
+        assert refused.returncode == 1 and 'read, get_batch, count_pairs, Head' in refused.stderr
+
+
+def test_one_part_can_be_checked_alone(tmp_path):
+    (tmp_path / 'mine.py').write_text(mine(Block='import os\nos._exit(0)'), encoding='utf-8')
+    result = write_it_in(tmp_path, 'block')
+    assert result.returncode == 1 and 'it ends the whole process' in result.stdout and 'Head' not in result.stdout

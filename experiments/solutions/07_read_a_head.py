@@ -8,7 +8,7 @@ and lines, because blocks 1 and 2 found them. Your model may have its heads in a
 
 The row whose numbers are nearest to chance is that of head 3 of block 3: at best 16 where chance has 3. Two lines in
 `groups`, the first above the return and the second in what is returned, make a column in which this head has 44 and
-chance 11. It looks inside the word that is being written:
+chance 11. It looks inside the word that is being written, as those of blocks 1 and 2 do even more:
 
     word = torch.tensor([not (now.isalpha() or now == "'") for old, now in pairs]).cumsum(0)  # (T,): which word it is
     'the same word': word[:, None] == word,
