@@ -15,8 +15,7 @@ import bigram
 SEEN, NEXT = 'hell', 'ello'
 KINDS = 'vowel', 'cons.'                                    # how much of a vowel, how much of a consonant
 X = torch.tensor([[0., 1.], [2., 0.], [0., 2.], [0., 2.]])  # (T, C)
-MATRICES = {'query': torch.tensor([[0., 1.], [0.5, 0.]]), 'key': torch.eye(2),
-            'value': torch.tensor([[1., -1.], [1., 1.]])}   # (D, C) each
+MATRICES = {'query': torch.tensor([[0., 1.], [0.5, 0.]]), 'key': torch.eye(2), 'value': torch.eye(2)}  # (D, C) each
 LATER = torch.ones(4, 4).triu(1) == 1                       # (T, T): what the mask hides
 HIDDEN, LINE = '#e4e4e4', '#a0a0a0'
 COLOURS = LinearSegmentedColormap.from_list('from orange to blue', [ORANGE, 'white', BLUE]).with_extremes(bad=HIDDEN)
@@ -65,10 +64,10 @@ def one_head():
 
     numbers, figure = count(1), plt.figure(figsize=(WIDTH, 2 * ROW))
     for bottom, matrices in (
-            (ROW, [('x', X, KINDS), ('query', q, KINDS), ('key', k, KINDS), ('value', v, '12'),
+            (ROW, [('x', X, KINDS), ('query', q, KINDS), ('key', k, KINDS), ('value', v, KINDS),
                    ('scores: query · key', scores, SEEN)]),
             (0, [('divided by √2, masked', masked, SEEN), ('softmax: weights', weights, SEEN, 1),
-                 ('result', result, '12'), ('x + result', X + result, KINDS)])):
+                 ('result', result, KINDS), ('x + result', X + result, KINDS)])):
         widths, left = [CELL[0] * len(names) for _, _, names, *_ in matrices], 0.4
         for width, (title, *rest) in zip(widths, matrices):
             axis = figure.add_axes((left / WIDTH, (bottom + 0.12) / 2 / ROW, width / WIDTH, 2 * CELL[1] / ROW))

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from statistics import mean
 
-from ablations import PARTS
+from ablations import ELSEWHERE, PARTS
 from common import ROOT, bigramv2, read
 from hyperparameters import VALUES
 from ladder import CHAPTER_ONE, COUNTED, LADDER, best_runs
@@ -67,10 +67,15 @@ def hyperparameters():
 
 
 def ablations():
-    groups = by(read('ablations.csv'), 'part')
-    rows = [[part, two(groups[part,], 'val'), two(groups[part,], 'train'), line(groups[part,][0]['sample'], 44)]
-            for part in PARTS]
-    return table(['taken out', 'val loss', 'train loss', 'what it writes after `ROMEO:`'], rows)
+    """A part without its row at one length has not been measured there."""
+    groups = by(read('ablations.csv'), 'part', 'steps')
+    rows = []
+    for part in [*PARTS, *ELSEWHERE]:
+        short, whole = (groups.get((part, steps), []) for steps in ('600', '2000'))
+        if short or whole:
+            rows.append([part, *(two(runs, 'val') if runs else '' for runs in (short, whole)),
+                         line((whole or short)[0]['sample'], 44)])
+    return table(['taken out', '600 steps', '2,000 steps', 'what it writes after `ROMEO:`'], rows)
 
 
 def heads():

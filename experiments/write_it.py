@@ -122,7 +122,7 @@ def sees_later(module):
         changed = x.clone()
         changed[:, s] += 1
         for t in range(s):
-            if not torch.allclose(module(x)[:, t], module(changed)[:, t], atol=1e-5):
+            if not torch.allclose(module(x)[:, t], module(changed)[:, t], atol=1e-5, equal_nan=True):
                 return f'position {t} sees position {s}, which comes later'
 
 
@@ -179,7 +179,7 @@ def on_another_device(m, function):
 
 
 def pairs(m):
-    data = torch.randint(5, (60,)) * torch.randint(2, (60,))  # 0 is frequent, 5 and 6 never come
+    data = torch.randint(V, (60,)) * torch.randint(2, (60,))  # token 0 is frequent
     return {'the softmax of the result': F.softmax(shaped(call(m.count_pairs, data, V), (V, V)).float(), dim=-1)}
 
 
@@ -342,8 +342,8 @@ PARTS = [
         ('only the first head is used', HEADS, 'self.heads[0](x)'),
         ('the channels of the heads are mixed; those of one head should stay together', HEADS,
          'torch.stack([head(x) for head in self.heads], dim=-1).flatten(-2)'),
-        ('the projection is missing', 'self.proj(out)', 'out'),
         ('dropout is missing', 'self.dropout(self.proj(out))', 'self.proj(out)'),
+        ('the projection is missing', 'self.proj(out)', 'out'),
         ('dropout comes before the projection, and should come after it', 'self.dropout(self.proj(out))',
          'self.proj(self.dropout(out))'),
         ('x is added here already, which is the work of Block', 'return ', 'return x + '),
@@ -353,8 +353,8 @@ PARTS = [
         ('there is a GELU, and should be a ReLU', 'F.relu', 'F.gelu'),
         ('the ReLU comes after the projection, and should come before it', 'F.relu(self.fc(x))', 'self.fc(x)',
          'self.proj(x)', 'F.relu(self.proj(x))'),
-        ('the projection is missing', 'self.proj(x)', 'x'),
         ('dropout is missing', 'self.dropout(self.proj(x))', 'self.proj(x)'),
+        ('the projection is missing', 'self.proj(x)', 'x'),
         ('x is added here already, which is the work of Block', 'x = F', 'old = x; x = F', 'return ', 'return old + '),
     ]),
     Part('Block.forward', 'The block', layer(lambda m: new(m.Block)), [
@@ -363,9 +363,9 @@ PARTS = [
         ('the norm before attention, ln1, is missing', 'self.ln1(x)', 'x'),
         ('the norm before feed-forward, ln2, is missing', 'self.ln2(x)', 'x'),
         ('ln1 is used twice; feed-forward has a norm of its own, ln2', 'self.ln2', 'self.ln1'),
-        ('ln1 normalises the stream itself, and should a copy of it', 'x + self.sa(self.ln1(x))',
+        ('ln1 normalises the stream itself, and should normalise a copy', 'x + self.sa(self.ln1(x))',
          '(x := self.ln1(x)) + self.sa(x)'),
-        ('ln2 normalises the stream itself, and should a copy of it', 'x + self.ffwd(self.ln2(x))',
+        ('ln2 normalises the stream itself, and should normalise a copy', 'x + self.ffwd(self.ln2(x))',
          '(x := self.ln2(x)) + self.ffwd(x)'),
         ('ln1 comes after the addition, on the stream; it should come before attention, on a copy',
          'x + self.sa(self.ln1(x))', 'self.ln1(x + self.sa(x))'),
@@ -454,10 +454,10 @@ PARTS = [
          'is_causal=T == S', 'is_causal=False'),
         ('with a cache, the mask begins at the wrong row: the first new position is row past', 'self.tril[past:S',
          'self.tril[:T'),
-        ('the projection is missing', 'self.proj(out)', 'out'),
         ('dropout of the weights is missing', 'self.attn_dropout.p', '0.0', f'self.attn_dropout({WEIGHTS})', WEIGHTS),
         ('dropout acts in writing too: the kernel needs p = 0 outside training', ' * self.training', ''),
         ('dropout after the projection is missing', 'self.dropout(self.proj(out))', 'self.proj(out)'),
+        ('the projection is missing', 'self.proj(out)', 'out'),
         ('the cache is not used: a new position does not see the earlier ones', 'cache is not None', 'False',
          'past + T', 'T', 'past:S', ':T'),
         ('keys and values are not stored in the cache', 'cache[:, :, :, past:S] =',
@@ -566,16 +566,20 @@ def right_results(part):
 
 
 @cache
-def spoilt(part, edits):
-    """The script's module where old texts of a part, edits[::2], are replaced by new ones, edits[1::2]."""
-    source, new_text = script(part.chapter), dict(zip(edits[::2], edits[1::2]))
+def spoilt(part, mistakes):
+    """The script's module with one or two known mistakes in a part; None where they exclude each other."""
+    source = script(part.chapter)
     node = functions(source)[part.path]
     first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
     text = textwrap.dedent('\n'.join(source.splitlines()[first - 1:node.end_lineno]))
-    any_old = '|'.join(map(re.escape, sorted(new_text, key=len, reverse=True)))
+    for _, *edits in mistakes:
+        new_text = dict(zip(edits[::2], edits[1::2]))
+        if not all(old in text for old in new_text):
+            return None
+        text = re.sub('|'.join(map(re.escape, new_text)), lambda old, new_text=new_text: new_text[old[0]], text)
     made = types.ModuleType('spoilt')
     vars(made).update(vars(reference(part.chapter)))
-    exec(re.sub(any_old, lambda found: new_text[found[0]], text), vars(made))
+    exec(text, vars(made))
     if '.' in part.path:
         cls = part.path.split('.')[0]
         setattr(made, cls, type(cls, (getattr(made, cls),), {node.name: getattr(made, node.name)}))
@@ -630,18 +634,15 @@ def check(part, source, file='mine.py'):
     line = where(error, file) if error else None
     if isinstance(error, Mistake | NotImplementedError):
         return first, line
-    for mistakes in combinations(part.mistakes, 1), [] if error else combinations(part.mistakes, 2):
-        for some in mistakes:
-            sentence = '; '.join(mistake[0] for mistake in some if mistake[0])
-            edits = tuple(text for mistake in some for text in mistake[1:])
-            if sentence and len(set(edits[::2])) == len(edits[::2]) and not any(
-                    difference(yours[label], value) for label, value in results(part, spoilt(part, edits))):
-                return f'{sentence} ({first})' if error or first.startswith('the shape') else sentence, line
+    sentence = None
+    for mistakes in [*combinations(part.mistakes, 1), *combinations(part.mistakes, 1 if error else 2)]:
+        m, named = spoilt(part, mistakes), '; '.join(mistake[0] for mistake in mistakes if mistake[0])
+        if m and named and not any(difference(yours[label], value) for label, value in results(part, m)):
+            return f'{named} ({first})' if error or first.startswith('the shape') else named, line
     if part.hint and not error and not first.startswith('the shape'):
         with contextlib.suppress(Exception):  # the learner's
-            if sentence := part.hint(alone(part, source, file), yours):
-                return f'{sentence} ({first})', line
-    return f'{first} ({label})', line
+            sentence = part.hint(alone(part, source, file), yours)
+    return sentence or f'{first} ({label})', line
 
 
 def child(chapter, names, limit):

@@ -124,11 +124,13 @@ def files_in(folder):
 
 
 def refused(folder, script, args, *says):
-    """One line on stderr that says it, after argparse's usage if that is there; nothing on stdout; no file changed."""
+    """One line on stderr that says it, after argparse's usage if that is there. Nothing else is printed but what counts
+    for a resumed run, and no file is changed."""
     before = files_in(folder)
     result = run(script, *args, cwd=folder)
     *usage, line = result.stderr.splitlines()
-    assert result.returncode in (1, 2) and result.stdout == '' and files_in(folder) == before
+    assert result.returncode in (1, 2) and files_in(folder) == before
+    assert all(line.endswith(' counts') for line in result.stdout.splitlines())
     assert line.startswith(Path(script).name) and not [part for part in says if part not in line], line
     assert not usage or result.returncode == 2 and usage[0].startswith('usage: ') and len(usage) == 1
 

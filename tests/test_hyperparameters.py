@@ -1,9 +1,11 @@
 """What a learner does first: edits the top of bigramv2.py, and sets values for one run with flags."""
 import re
+import runpy
+import shutil
 
 import pytest
 import torch
-from conftest import ROOT, SMALL, edited, refused, replaced, run, saved, succeeds
+from conftest import ROOT, SMALL, edited, refused, run, saved, stop_at, succeeds
 
 import bigramv2
 
@@ -99,7 +101,87 @@ IF = 'seed = 1337\nif n_embd > 64:\n    dropout = 0.5\n    grad_clip = dropout *
      dict(dropout=0.1)),
 ], ids=['follows', 'its own flag wins', 'chain', 'middle', 'if', 'no longer if', 'else'])
 def test_a_value_that_is_computed_from_another_follows_its_flag(folder, lines, flags, expected):
-    names = run(edited(folder, **lines), *flags, '--sample_only', '--max_new_tokens', 1, cwd=folder).names
-    expected |= {name: value for name, value in hyperparameters().items() if name not in expected}
-    wrong = {name: (names[name], value) for name, value in expected.items() if names[name] != value}
-    assert not wrong
+    tiny = ['--block_size', 16, '--batch_size', 2, '--max_iters', 1, '--eval_windows', 1, '--max_new_tokens', 1]
+    names = run(edited(folder, **lines), *tiny, *flags, cwd=folder).names
+    assert {name: names[name] for name in expected} == expected
+    assert hyperparameters('out/2/model.pt').items() >= expected.items()
+
+
+@pytest.mark.parametrize('device, fused', [('mps', False), ('cpu', True)])
+def test_on_a_mac_the_formula_stands_in_for_the_kernel_unless_the_device_is_the_cpu(monkeypatch, device, fused):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(torch.backends.mps, 'is_available', lambda: True)
+    mac = runpy.run_path(str(ROOT / 'bigramv2.py'))
+    assert mac['device'] == 'mps' and mac['fused_attention'] is False
+    mac['configure'](['--device', device])
+    assert mac['configure'].__globals__['fused_attention'] is fused
+
+
+# Resuming after an edit, or with another flag
+
+@pytest.mark.parametrize('flags', [['--learning_rate', 0.01], ['--eval_interval', 5], ['--dropout', 0.1]], ids=str)
+def test_r6_a_flag_wins_over_the_resumed_run_and_is_named(folder, flags):
+    name, value = flags[0][2:], flags[1]
+    printed = succeeds('bigramv2.py', '--resume', '--max_iters', 30, *flags, cwd=folder)
+    now = hyperparameters('out/1/checkpoint.pt')
+    assert now == bigramv2.HYPERPARAMETERS | hyperparameters() | {'max_iters': 30, name: value}
+    line, = re.findall(rf'^{name}: .*', printed, re.M)
+    assert str(value) in line and 'flag counts' in line
+    assert ('step    25' in printed) == (name == 'eval_interval')
+
+
+def test_what_the_top_says_differently_is_named_and_not_taken(folder):
+    program = edited(folder, dropout='dropout = 0.2', learning_rate='learning_rate = 0.01')
+    printed = succeeds(program, '--resume', '--max_iters', 30, cwd=folder)
+    for name, own, top in (('dropout', 0.0, 0.2), ('learning_rate', 0.025, 0.01)):
+        line, = re.findall(rf'^{name}: .*', printed, re.M)
+        assert f'{own} in out/1/checkpoint.pt' in line and f'{top} here' in line and 'run counts' in line
+        assert hyperparameters('out/1/checkpoint.pt')[name] == own
+    assert 'weight_decay' not in printed  # it is the same in both
+
+
+def test_the_sizes_and_the_seed_are_the_runs_own(folder):
+    for name, value, own in (('n_embd', 32, 16), ('block_size', 8, 16), ('num_heads', 2, 4), ('num_layers', 2, 1),
+                             ('seed', 7, 1337)):
+        refused(folder, 'bigramv2.py', ['--resume', '--max_iters', 30, f'--{name}', value],
+                f'{name} = {value}', 'out/1/checkpoint.pt', str(own), f'leave --{name} out')
+    refused(folder, 'bigramv2.py', ['--sample_only', '--n_embd', 32], 'n_embd = 32', 'out/1/model.pt', '16')
+    succeeds('bigramv2.py', '--resume', '--n_embd', 16, '--seed', 1337, cwd=folder)  # they agree
+
+
+# Mistakes
+
+@pytest.mark.parametrize('args, says', [
+    ('--n_embd 30 --num_heads 4', ['n_embd = 30', 'divisible by num_heads = 4']),
+    ('--dropout 1.5', ['dropout = 1.5', '0.99']), ('--batch_size 0', ['batch_size = 0', 'from 1']),
+    ('--temperature nan', ['temperature = nan']), ('--top_k -1', ['top_k = -1']),
+    ('--learning_rate -1', ['learning_rate = -1']), ('--max_iters 2.5', ['max_iters = 2.5', 'whole number']),
+    ('--block_size 5000', ['3000 characters', 'too few for block_size = 5000', 'smaller']),
+    ('--n_embed 64', ['--n_embed']), ('--n_embd many', ['--n_embd', 'many']), ('extra', ['extra']),
+    ('--device tpu', ["device = 'tpu'"]), ('--device cuda:77', ["device = 'cuda:77'"]),
+    ('--prompt A~B', ["'~'", 'U+007E']), ('--sample_only --prompt @ab', ["'@'"]),
+    ('--sample_only --prompt a\u0301', ["'\\u0301'", 'U+0301']),
+    ('--resume --out_dir new', ['new/', 'checkpoint.pt', 'train']),
+    ('--sample_only --out_dir new', ['new/', 'model.pt', 'train']),
+    ('--out_dir input.txt', ['cannot write to input.txt']), ('--out_dir input.txt/x', ['cannot write to input.txt']),
+], ids=str)
+def test_a_mistake_is_told_in_one_line_before_anything_else(folder, args, says):
+    refused(folder, 'bigramv2.py', args.split(), *says)
+
+
+def test_tokens_that_are_not_there_or_too_few_are_told_with_what_to_do(folder):
+    (folder / 'input.txt').write_text('0123456789')
+    succeeds('prepare.py', cwd=folder)
+    refused(folder, 'bigramv2.py', ['--block_size', 1], 'too few for block_size = 1', 'longer text')
+    with pytest.raises(AssertionError):  # T4: there is nothing smaller than 1
+        refused(folder, 'bigramv2.py', ['--block_size', 1], 'smaller')
+    (folder / 'tokens/val.bin').unlink()
+    refused(folder, 'bigramv2.py', [], 'run python prepare.py')
+    shutil.rmtree('tokens')
+    refused(folder, 'bigramv2.py', [], 'run python prepare.py')
+
+
+def test_an_error_that_nobody_foresaw_keeps_its_traceback(folder, monkeypatch):
+    stop_at(monkeypatch, torch.nn.functional, 'gelu', 0, RuntimeError('shapes do not match'))
+    with pytest.raises(RuntimeError, match='shapes do not match'):
+        run('bigramv2.py', *SMALL, cwd=folder)

@@ -454,10 +454,17 @@ def test_the_known_mistakes_are_of_the_script_as_it_is(name):
         assert all(old in write_it.answer(part) for old in edits[::2]), edits
 
 
-def test_two_mistakes_at_once_are_both_named():
-    body = WAYS['Head'][0].replace(' / k.shape[-1] ** 0.5', '').replace('self.dropout(weights)', 'weights')
-    sentence, _ = checked('Head', body)
-    assert 'not divided by the root of D' in sentence and 'dropout of the weights is missing' in sentence
+@pytest.mark.parametrize('name, edits, words', [
+    ('Head', [(' / k.shape[-1] ** 0.5', ''), ('self.dropout(weights)', 'weights')],
+     'the scores are not divided by the root of D; dropout of the weights is missing'),
+    ('FeedForward', [('self.proj(hidden)', 'hidden'), ('self.dropout(out)', 'out')],
+     'dropout is missing; the projection is missing (the shape of result is (2, 8, 48), and should be (2, 8, 12))'),
+])
+def test_two_mistakes_at_once_are_both_named(name, edits, words):
+    body = WAYS[name][0]
+    for old, new in edits:
+        body = body.replace(old, new)
+    assert checked(name, body) == (words, None)
 
 
 def test_a_part_is_checked_by_itself():

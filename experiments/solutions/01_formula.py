@@ -1,9 +1,9 @@
 """Exercise 1: the formula.
 
-The flag --no-fused_attention sets fused_attention to False. MultiHeadAttn then computes the same function line by
-line, so the losses agree. They are not equal in every digit, because the kernel adds the same numbers in another
-order, and training makes such differences grow. The formula is slower: it writes the scores (B, H, T, T) to memory,
-and reads and writes them again for the division, the mask and the softmax.
+With --fused_attention=False, MultiHeadAttn computes the same function line by line, so the losses agree. They are not
+equal in every digit, because the kernel adds the same numbers in another order, and training makes such differences
+grow. The formula is slower: it writes the scores (B, H, T, T) to memory, and reads and writes them again for the
+division, the mask and the softmax.
 """
 import shared
 import torch
