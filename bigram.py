@@ -77,7 +77,7 @@ class Head(nn.Module):
 
     def forward(self, x):
         T = x.shape[1]
-        k, q, v = self.key(x), self.query(x), self.value(x)       # (B, T, D) each
+        k, q, v = self.key(x), self.query(x), self.value(x)       # keys, queries and values: (B, T, D) each
         scores = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5    # (B, T, D) @ (B, D, T) -> (B, T, T), over root of D
         scores = scores.masked_fill(~self.tril[:T, :T], float('-inf'))  # no position sees a later one
         weights = self.dropout(F.softmax(scores, dim=-1))         # (B, T, T), softmax: rows sum to 1 before dropout

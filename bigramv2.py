@@ -74,7 +74,7 @@ def encode(text, vocab):
 def windows(data, starts):
     """Cut windows out of data (N,) at the places starts (B,): inputs (B, T), and as targets (B, T) the next tokens."""
     places = starts[:, None] + np.arange(block_size + 1)                 # (B, 1) + (T + 1,) -> (B, T + 1)
-    tokens = torch.from_numpy(data[places].astype(np.int64)).to(device)  # (B, T + 1)
+    tokens = torch.from_numpy(data[places].astype(np.int64)).to(device)  # (B, T + 1), whole numbers
     return tokens[:, :-1], tokens[:, 1:]
 
 
@@ -108,7 +108,7 @@ class Head(nn.Module):
 
     def forward(self, x):
         T = x.shape[1]
-        k, q, v = self.key(x), self.query(x), self.value(x)       # (B, T, D) each
+        k, q, v = self.key(x), self.query(x), self.value(x)       # keys, queries and values: (B, T, D) each
         scores = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5    # (B, T, D) @ (B, D, T) -> (B, T, T), over root of D
         scores = scores.masked_fill(~self.tril[:T, :T], float('-inf'))  # no position sees a later one
         weights = self.dropout(F.softmax(scores, dim=-1))         # (B, T, T), softmax: rows sum to 1 before dropout
@@ -151,8 +151,8 @@ class MultiHeadAttn(nn.Module):
     def forward(self, x, cache=None, past=0):
         B, T, C = x.shape
         q = self.query(x).view(B, T, self.num_heads, -1).transpose(1, 2)  # (B, T, C) -> (B, T, H, D) -> (B, H, T, D)
-        k = self.key(x).view(B, T, self.num_heads, -1).transpose(1, 2)    # (B, H, T, D)
-        v = self.value(x).view(B, T, self.num_heads, -1).transpose(1, 2)  # (B, H, T, D)
+        k = self.key(x).view(B, T, self.num_heads, -1).transpose(1, 2)    # keys: (B, H, T, D)
+        v = self.value(x).view(B, T, self.num_heads, -1).transpose(1, 2)  # values: (B, H, T, D)
         S = past + T                                                    # positions to look at; in training S = T
         if cache is not None:
             cache[:, :, :, past:S] = torch.stack((k, v))                # (2, B, H, T, D), behind the earlier ones
@@ -239,7 +239,7 @@ class GPT(nn.Module):
         """Draw a token (B, 1) from softmax(logits / temperature), for logits (B, V), or from its top_k likeliest."""
         if temperature < 1e-9:  # as good as 0: the likeliest
             return logits.argmax(dim=-1, keepdim=True)                               # (B, 1)
-        k = min(top_k or logits.shape[-1], logits.shape[-1])
+        k = min(top_k or logits.shape[-1], logits.shape[-1])  # 0 means all, and more than V are not there
         logits, tokens = logits.topk(k)                                              # (B, k) each, the likeliest first
         logits = logits - logits[:, :1]  # the same softmax, and no overflow in the division
         probs = F.softmax(logits / temperature, dim=-1)                              # (B, k)
@@ -262,7 +262,7 @@ class GPT(nn.Module):
             yield new
             past = 0 if cache is None else idx.shape[1]
             idx = torch.cat((idx, new), dim=1)                                       # (B, T + 1)
-            if idx.shape[1] > block_size:  # full: continue from the last half; its positions and the cache begin again
+            if idx.shape[1] > block_size:  # full: continue from the last half, with new positions and an empty cache
                 idx, past = idx[:, block_size // 2 + 1:], 0
 
     def generate(self, idx, max_new_tokens, temperature=1.0, top_k=0):
@@ -345,7 +345,7 @@ def estimate_loss(model, data, max_windows):
 
 
 def lr_scale(step):
-    """The share of the full learning rate: the smaller of a line that rises in warmup_iters and one that falls to 0."""
+    """The share of the full rate: the smaller of a line from 1 / (warmup_iters + 1) up to 1 and one from 1 down to 0."""
     return min((step + 1) / (warmup_iters + 1), 1 - step / max_iters)
 
 

@@ -1,8 +1,8 @@
 """Fill the tables, listings and links of the READMEs from results and sources: python experiments/tables.py
 
-A table stands between <!-- table NAME --> and <!-- end -->, what a rung of the ladder reaches between <!-- rung NAME -->
-and <!-- end -->, and the body of a function between <!-- listing FILE NAME --> and <!-- end -->. A link such as
-[`Head` in bigram.py](bigram.py) gets the lines of Head. The tests compare all of these with their sources.
+A table stands between <!-- table NAME --> and <!-- end -->, what a rung of the ladder reaches between
+<!-- rung NAME --> and <!-- end -->, and the body of a function between <!-- listing FILE NAME --> and <!-- end -->. A
+link such as [`Head` in bigram.py](bigram.py) gets the lines of Head. The tests compare all of these with their sources.
 """
 import ast
 import re

@@ -43,7 +43,7 @@ if __name__ != '__main__':  # in the process that checks, and in the tests; the 
     KERNEL = F.scaled_dot_product_attention
 
 ROOT = Path(__file__).resolve().parent.parent
-CHAPTERS = {1: ('bigram.py', 'mine.py', 'ten'), 2: ('bigramv2.py', 'mine2.py', 'five')}
+CHAPTERS = {1: ('bigram.py', 'mine.py'), 2: ('bigramv2.py', 'mine2.py')}
 B, T, C, H, D, V = 2, 8, 12, 3, 4, 7  # small, and no two are equal, so that a wrong shape shows
 SIZES = dict(block_size=T, n_embd=C, num_heads=H, num_layers=2, batch_size=5, dropout=0.5, device='cpu')
 LIMIT = 20  # seconds for a part, which needs a fraction of one
@@ -168,7 +168,7 @@ def batches(m):
 
 
 def on_another_device(m, function):
-    """The devices of x and y, with a device for which all can be made that needs no numbers."""
+    """The devices of x and y on a machine with another one; meta is always there, but for what needs the numbers."""
     m.device = 'meta'
     try:
         return {f'the device of {name}': value.device.type for name, value in zip('xy', function())}
@@ -180,7 +180,7 @@ def on_another_device(m, function):
 
 def pairs(m):
     data = torch.randint(V, (60,)) * torch.randint(2, (60,))  # token 0 is frequent
-    return {'the softmax of the result': F.softmax(shaped(call(m.count_pairs, data, V), (V, V)).float(), dim=-1)}
+    return {'softmax(result)': F.softmax(shaped(call(m.count_pairs, data, V), (V, V)).float(), dim=-1)}
 
 
 def answered(m, length, with_targets=True):
@@ -298,7 +298,7 @@ PARTS = [
     ], read_hint),
     Part('get_batch', 'Text to numbers', lambda m: {
         'in a text of 20 tokens, where 11 is the last place with room for T + 1 of them': lambda: batches(m),
-        'on another device': lambda: on_another_device(m, lambda: m.get_batch(torch.arange(20))),
+        "with device = 'meta'": lambda: on_another_device(m, lambda: m.get_batch(torch.arange(20))),
     }, [
         ('the target is the input itself, not the next character', 'i + 1:i + block_size + 1', 'i:i + block_size'),
         ('inputs and targets are exchanged', 'x = ', 'y = ', 'y = ', 'x = '),
@@ -348,7 +348,7 @@ PARTS = [
          'self.proj(self.dropout(out))'),
         ('x is added here already, which is the work of Block', 'return ', 'return x + '),
     ]),
-    Part('FeedForward.forward', 'The block', layer(lambda m: new(m.FeedForward)), [
+    Part('FeedForward.forward', 'Feed-forward', layer(lambda m: new(m.FeedForward)), [
         ('there is no ReLU', 'F.relu(self.fc(x))', 'self.fc(x)'),
         ('there is a GELU, and should be a ReLU', 'F.relu', 'F.gelu'),
         ('the ReLU comes after the projection, and should come before it', 'F.relu(self.fc(x))', 'self.fc(x)',
@@ -426,7 +426,8 @@ PARTS = [
     Part('windows', 'The text as a file of numbers', lambda m: {
         'with starts 0, 5 and 11 in a text of 20 tokens': lambda: several(m.windows(
             np.random.default_rng(0).permutation(20).astype('<u2'), np.array([0, 5, 11])), 'x', 'y'),
-        'on another device': lambda: on_another_device(m, lambda: m.windows(np.arange(20, dtype='<u2'), np.arange(5))),
+        "with device = 'meta'": lambda: on_another_device(
+            m, lambda: m.windows(np.arange(20, dtype='<u2'), np.arange(5))),
     }, [
         ('the target is the input itself, not the next token', 'tokens[:, 1:]', 'tokens[:, :-1]'),
         ('inputs and targets are exchanged', 'tokens[:, :-1], tokens[:, 1:]', 'tokens[:, 1:], tokens[:, :-1]'),
@@ -627,10 +628,10 @@ def check(part, source, file='mine.py'):
     yours, right = dict(results(part, alone(part, source, file))), right_results(part)
     faulthandler.cancel_dump_traceback_later()  # it has come to an end
     wrong = {label: difference(yours[label], right[label]) for label in right if label != 'look'}
-    label = next((label for label in wrong if wrong[label]), None)
-    if not label:
+    label, first = next(((label, first) for label, first in wrong.items() if first), (None, None))
+    if not first:
         return None, None
-    first, error = wrong[label], yours[label] if isinstance(yours[label], BaseException) else None
+    error = yours[label] if isinstance(yours[label], BaseException) else None
     line = where(error, file) if error else None
     if isinstance(error, Mistake | NotImplementedError):
         return first, line
@@ -700,7 +701,7 @@ def answer(part):
 
 def outline(chapter, command):
     """The learner's file: the script, with the comments of each part's body in place of the body."""
-    name, file, count = CHAPTERS[chapter]
+    name, file = CHAPTERS[chapter]
     source, parts = script(chapter), parts_of(chapter)
     lines, nodes = source.splitlines(), functions(source)
     comments = {token.start[0]: token.string for token in tokenize.generate_tokens(io.StringIO(source).readline)
@@ -712,7 +713,7 @@ def outline(chapter, command):
     docstring = ast.parse(source).body[0]
     sections = '\n'.join(f'    {part.name:20}{part.section}' for part in parts)
     code = '\n'.join(lines[docstring.end_lineno:]).replace(name, file)
-    return f'''"""Your own GPT: {name}, with {count} parts for you to write.
+    return f'''"""Your own GPT: {name}, with {len(parts)} parts for you to write.
 
 Comments are left of each part, as an outline: write the code that they describe, and delete its last line,
 "raise NotImplementedError". To check what you have, as often as you like:
@@ -783,7 +784,7 @@ def report(chapter, parts, command):
         print(f'\n{len(parts) - len(todo)} of {len(parts)} are right. Next: {todo[0]}. If you are stuck, '
               f'see its answer:\n\n    {command} {todo[0]} --answer')
     elif len(parts) > 1:
-        print(f'\nAll {CHAPTERS[chapter][2]} parts are right. It is your GPT now; train it:\n\n    python {file}')
+        print(f'\nAll {len(parts)} parts are right. It is your GPT now; train it:\n\n    python {file}')
     return not todo
 
 
@@ -801,12 +802,12 @@ def main():
     if given.answer:
         return print(answer(parts[0]))
     chapter = parts[0].chapter
-    name, file, count = CHAPTERS[chapter]
+    name, file = CHAPTERS[chapter]
     made = not Path(file).exists()
     if made:
         again = command + ' 2' * (chapter == 2)
         Path(file).write_text(outline(chapter, again), encoding='utf-8')
-        print(f'{file} is made: {name}, with {count} parts for you to write, each below an outline in comments.\n'
+        print(f'{file} is made: {name} without the code of the parts below; its comments are left as an outline.\n'
               f'Write one, or more, in any order. The same command then checks what is there:\n\n    {again}\n')
     sys.exit(0 if report(chapter, parts, command) or made else 1)
 

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
 
 import bigram
 import bigramv2
@@ -135,24 +134,15 @@ def refused(folder, script, args, *says):
     assert not usage or result.returncode == 2 and usage[0].startswith('usage: ') and len(usage) == 1
 
 
-def edited(folder, **lines):
-    """A copy of bigramv2.py in the folder, in which a learner has put other lines in place of hyperparameters'."""
+def edited(folder, *pairs, **lines):
+    """A copy of bigramv2.py in the folder, in which a learner has put other code, or other lines at the top."""
     source = (ROOT / 'bigramv2.py').read_text(encoding='utf-8')
-    for name, line in lines.items():
-        old = next(old for old in source.splitlines() if old.startswith(f'{name} ='))
-        source = source.replace(old, line)
-    (folder / 'bigramv2.py').write_text(source, encoding='utf-8')
-    return folder / 'bigramv2.py'
-
-
-def replaced(program, *pairs):
-    """Put other code into a program that `edited` made."""
-    source = program.read_text(encoding='utf-8')
-    for old, new in pairs:
+    olds = {name: next(old for old in source.splitlines() if old.startswith(f'{name} =')) for name in lines}
+    for old, new in [*pairs, *((olds[name], line) for name, line in lines.items())]:
         assert source.count(old) == 1, old
         source = source.replace(old, new)
-    program.write_text(source, encoding='utf-8')
-    return program
+    (folder / 'bigramv2.py').write_text(source, encoding='utf-8')
+    return folder / 'bigramv2.py'
 
 
 def stop_at(monkeypatch, module, name, calls, error=KeyboardInterrupt):
@@ -202,18 +192,3 @@ def same_weights(a, b, **tolerance):
 def losses(path):
     """loss.csv without its seconds."""
     return [(row[0], *row[2:]) for row in (line.split(',') for line in Path(path).read_text().splitlines())]
-
-
-# Fuzzing
-
-@pytest.fixture(params=[60, pytest.param(3000, marks=pytest.mark.slow)], ids=['same', 'random'])
-def examples(request):
-    """How many inputs to try: a few, the same every time, or with -m slow thousands, others every time."""
-    return request.param
-
-
-def fuzz(examples, **strategies):
-    """Run the decorated check at once, on that many inputs."""
-    loose = settings(max_examples=examples, derandomize=examples < 1000, database=None, deadline=None,
-                     suppress_health_check=list(HealthCheck))
-    return lambda check: loose(given(**strategies)(check))()

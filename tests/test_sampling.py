@@ -1,8 +1,9 @@
 """What writing is: draw from the model's guess, made bolder or wilder, with a cache the same text as without."""
+import random
+
 import pytest
 import torch
-from conftest import fuzz, shake
-from hypothesis import strategies as st
+from conftest import shake
 
 import bigramv2
 
@@ -18,16 +19,6 @@ def model(both_ways):
 def generate(model, prompt, count=60, **kwargs):
     torch.manual_seed(3)
     return model.generate(prompt, count, **kwargs)
-
-
-def test_greedy_is_deterministic_and_top_1(model):
-    prompt = torch.randint(V, (2, 5))
-    greedy = generate(model, prompt, temperature=0)
-    torch.manual_seed(4)
-    assert torch.equal(model.generate(prompt, 60, temperature=0), greedy)
-    assert torch.equal(generate(model, prompt, top_k=1), greedy)
-    assert torch.equal(greedy[:, 5], model(prompt)[0][:, -1].argmax(dim=-1))
-    assert greedy.shape == (2, 65) and torch.equal(greedy[:, :5], prompt)
 
 
 @pytest.mark.parametrize('length', [1, 8, 15, 16, 17, 40])
@@ -76,10 +67,12 @@ def test_a_tiny_temperature_draws_the_likeliest_and_nothing_overflows(temperatur
     assert torch.equal(bigramv2.GPT.draw(logits, temperature), logits.argmax(dim=-1, keepdim=True))
 
 
-def test_any_logits_can_be_drawn_from_at_any_temperature(examples):
-    @fuzz(examples, logits=st.lists(st.floats(-2.0 ** 120, 2.0 ** 120, width=32), min_size=1, max_size=9),
-          temperature=st.floats(0, 1e6), top_k=st.integers(0, 12))
-    def check(logits, temperature, top_k):
+@pytest.mark.parametrize('seeds', [range(100), pytest.param(range(100_000), marks=pytest.mark.slow)], ids=len)
+def test_any_logits_can_be_drawn_from_at_any_temperature(seeds):
+    for seed in seeds:
+        dice = random.Random(seed)
+        logits = [dice.gauss(0, 1) * 10 ** dice.uniform(-5, 35) for _ in range(dice.randint(1, 9))]
+        temperature, top_k = dice.choice([0, 1e-9, 1e6, 10 ** dice.uniform(-12, 6)]), dice.randint(0, 12)
         token = bigramv2.GPT.draw(torch.tensor([logits]), temperature, top_k).item()
         better = sum(other > logits[token] for other in logits)
         assert better < (top_k or len(logits)) and (temperature >= 1e-9 or better == 0)
@@ -87,14 +80,11 @@ def test_any_logits_can_be_drawn_from_at_any_temperature(examples):
 
 def test_an_error_of_rounding_does_not_change_what_is_drawn():
     """With a cache and without, the logits differ by so much, and two that are nearly equal may change their order."""
-    logits = torch.zeros(1000, V)
-    for top_k in (0, V):
-        drawn = []
-        for error in (0, 1e-7):
-            noisy = logits + error * torch.randn(1000, V)
-            torch.manual_seed(3)
-            drawn.append(bigramv2.GPT.draw(noisy, top_k=top_k))
-        assert torch.equal(*drawn)
+    drawn = []
+    for logits in (torch.zeros(1000, V), torch.randn(1000, V) * 1e-7):
+        torch.manual_seed(3)
+        drawn.append(bigramv2.GPT.draw(logits))
+    assert torch.equal(*drawn)
 
 
 @pytest.mark.parametrize('top_k', [1, 3, V, V + 1, 2 ** 40])
@@ -103,13 +93,6 @@ def test_exactly_k_characters_can_be_drawn_also_of_equal_ones(top_k):
     assert len(set(drawn.flatten().tolist())) == min(top_k, V)
     drawn = bigramv2.GPT.draw(torch.tensor([0.0, 2.0, 1.0, 1.0, 1.0]).expand(5000, 5), top_k=top_k)
     assert len(found := set(drawn.flatten().tolist())) == min(top_k, 5) and 1 in found
-
-
-def test_one_module_a_head_writes_too():
-    model = shake(bigramv2.GPT(V))
-    for block in model.blocks:
-        block.sa = shake(bigramv2.MultiHeadAttention(4, 8))
-    assert generate(model, torch.zeros(1, 1, dtype=torch.long)).shape == (1, 61)
 
 
 def test_a_block_of_one_character_can_write(monkeypatch):

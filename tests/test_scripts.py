@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from conftest import ROOT, SMALL, TEXT, edited, ended, losses, replaced, run, same_weights, saved, start, succeeds
+from conftest import ROOT, SMALL, TEXT, edited, losses, run, saved, succeeds
 
 import bigramv2
 
@@ -85,23 +85,9 @@ def test_writing_a_sample_never_changes_what_training_draws(learnt, monkeypatch)
     assert len(set(drawn[3])) == 12 and drawn[3] == drawn[100]
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(folder):
-    for seed in (1337, 1338):
-        succeeds('bigramv2.py', *SMALL, '--seed', seed, '--dropout', 0.1, '--out_dir', f'a{seed}', cwd=folder)
-    succeeds('bigramv2.py', *SMALL, '--dropout', 0.1, '--out_dir', 'again', cwd=folder)
-    assert same_weights('a1337/1/model.pt', 'again/1/model.pt')
-    assert not same_weights('a1338/1/model.pt', 'again/1/model.pt', atol=1e-3)
-
-
-def test_gradients_are_clipped_or_at_0_not(folder):
-    for limit in (0, 'inf', 0.01):
-        succeeds('bigramv2.py', *SMALL, '--grad_clip', limit, '--out_dir', limit, cwd=folder)
-    assert same_weights('0/1/model.pt', 'inf/1/model.pt') and not same_weights('0/1/model.pt', '0.01/1/model.pt')
-
-
 def test_swapping_the_two_lines_of_block_swaps_the_attention(folder):
     one, all_ = '# self.sa = MultiHeadAttention(num_heads', 'self.sa = MultiHeadAttn(num_heads'
-    program = replaced(edited(folder), (one, one[2:]), (f' {all_}', f' # {all_}'))
+    program = edited(folder, (one, one[2:]), (f' {all_}', f' # {all_}'))
     assert 'step    20' in succeeds(program, *SMALL, '--out_dir', 'swapped', cwd=folder)
     assert 'blocks.0.sa.heads.0.key.weight' in saved('swapped/1/model.pt')['weights']
     assert len(succeeds(program, '--sample_only', '--out_dir', 'swapped', cwd=folder)) == 501
@@ -246,10 +232,3 @@ def test_f7_the_model_is_used_from_python(folder):
     logits, _ = model.eval()(bigramv2.encode('The ', run['vocab']))
     assert logits.shape == (1, 4, 58) and bigramv2.n_embd == 16
     assert bigramv2.estimate_loss(model, bigramv2.load_data()[0]['val'], 4) == pytest.approx(run['best'], abs=1e-6)
-
-
-def test_importing_trains_and_writes_nothing(tmp_path):
-    (tmp_path / 'importer.py').write_text('import bigram, bigramv2, prepare')
-    result = ended(start(tmp_path / 'importer.py', cwd=tmp_path, env={'PYTHONPATH': str(ROOT)}))
-    assert (result.returncode, result.stdout, result.stderr) == (0, '', '')
-    assert [path.name for path in tmp_path.iterdir()] == ['importer.py']

@@ -1,5 +1,6 @@
 """Write it yourself: what a learner gets, that right parts pass in whatever way, and that mistakes are named."""
 import ast
+import itertools
 import sys
 import textwrap
 
@@ -415,6 +416,8 @@ MISTAKES = {
     'orthogonalize': [
         (' / (g.norm() + 1e-7)', '', 'not divided by its norm'),
         ('range(5)', 'range(4)', 'the number of steps is 4'),
+        ('range(5)', 'range(6)', 'the number of steps is 6'),
+        ('return x', 'return x.T', 'the shape of result is (6, 3), and should be (3, 6)'),
         ('- 4.7750', '+ 4.7750', 'no finite number'),
         ('3.4445 * x ', '', 'no finite number'),
         (' + 2.0315 * a @ a @ x', '', 'leaves out 2.0315 a @ a'),
@@ -448,10 +451,14 @@ def test_mistakes_are_named(name):
 
 
 @pytest.mark.parametrize('name', PARTS)
-def test_the_known_mistakes_are_of_the_script_as_it_is(name):
-    part = PARTS[name]
-    for _, *edits in part.mistakes:
-        assert all(old in write_it.answer(part) for old in edits[::2]), edits
+def test_no_two_known_mistakes_of_a_part_give_the_same(name):
+    part, found = PARTS[name], [write_it.right_results(PARTS[name])]
+    for mistake in part.mistakes:
+        module = write_it.spoilt(part, (mistake,))
+        assert module, f'{part.path} has not all of {mistake[1::2]}'
+        found += [dict(write_it.results(part, module))] if mistake[0] else []
+    for one, other in itertools.permutations(found, 2):
+        assert any(write_it.difference(one[label], other[label]) for label in one)
 
 
 @pytest.mark.parametrize('name, edits, words', [
@@ -517,7 +524,7 @@ def test_of_a_body_the_comments_stay_and_no_code(chapter):
 
 @pytest.mark.parametrize('chapter', [1, 2])
 def test_with_all_answers_the_outline_is_the_script_again(chapter):
-    name, file, _ = write_it.CHAPTERS[chapter]
+    name, file = write_it.CHAPTERS[chapter]
     script = write_it.script(chapter).replace(name, file)
     mine, right = (ast.parse(source).body[1:] for source in (complete(chapter), script))  # [0] is the docstring
     assert [ast.dump(node) for node in mine] == [ast.dump(node) for node in right]
@@ -534,7 +541,7 @@ def write_it_in(folder, *args):
 def test_it_makes_a_file_and_never_over_one(tmp_path):
     made = write_it_in(tmp_path)
     assert made.returncode == 0 and 'mine.py is made' in made.stdout
-    assert (tmp_path / 'mine.py').read_text(encoding='utf-8').startswith('"""Your own GPT: bigram.py, with ten parts')
+    assert (tmp_path / 'mine.py').read_text(encoding='utf-8').startswith('"""Your own GPT: bigram.py, with 10 parts')
     (tmp_path / 'mine.py').write_text('# my work\n', encoding='utf-8')
     again = write_it_in(tmp_path)
     assert (tmp_path / 'mine.py').read_text(encoding='utf-8') == '# my work\n'
