@@ -1,7 +1,8 @@
 """A character-level GPT that trains in minutes on a laptop: python prepare.py, then python bigramv2.py
 
-This is chapter two; bigram.py is chapter one. The model is the same Transformer, with all attention heads computed at
-once, an optimiser that learns faster, and a cache that makes writing fast. The ideas end at the line "plumbing".
+This is chapter two; bigram.py is chapter one. The Transformer is almost the same. New are: all attention heads computed
+at once, GELU, another start of the weights, an optimiser that learns faster, and a cache that makes writing fast. The
+ideas end at the line "plumbing".
 
 Shapes: B batch, T time (positions), C channels (n_embd), H heads, D head size (C / H), V vocabulary.
 """
@@ -33,12 +34,12 @@ dropout = 0.0                # share of numbers set to 0 in training, against ov
 batch_size = 12              # B: windows of text in a training step
 max_iters = 2000             # training steps
 eval_interval = 200          # steps between two measurements of the loss; each also saves the run
-eval_windows = 100           # windows of T characters in such a measurement, from each split
-learning_rate = 0.025        # of Muon, for the matrices inside the blocks
-adamw_learning_rate = 0.008  # of AdamW, for all other parameters
+eval_windows = 100           # windows of T characters that each measurement uses, for train and for val
+learning_rate = 0.025        # step size of Muon, for the matrices inside the blocks
+adamw_learning_rate = 0.008  # step size of AdamW, for all other parameters
 warmup_iters = 10            # steps in which both learning rates rise; then they fall to 0
 weight_decay = 0.0           # how strongly Muon pulls its matrices towards 0, against overfitting
-grad_clip = 1.0              # longer gradients are shortened to this length; 0: never
+grad_clip = 1.0              # the norm of the gradient is limited to this; 0: no limit
 seed = 1337                  # same seed, same machine: same result (on a CPU)
 HYPERPARAMETERS = {name: value for name, value in globals().items()  # all of them: they are saved with the model
                    if type(value) in (bool, int, float, str) and name[0] != '_'}
@@ -47,22 +48,22 @@ HYPERPARAMETERS = {name: value for name, value in globals().items()  # all of th
 
 device = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
 compile = False              # compile the model with torch.compile: faster in long runs on a GPU (needs a C compiler)
-fused_attention = device != 'mps'  # attention by torch's fused kernel; otherwise line by line, as on a Mac's GPU
+fused_attention = device != 'mps'  # use torch's fused attention kernel; otherwise line by line, as on a Mac's GPU
 kv_cache = True              # when writing, keep the keys and values of earlier characters
 resume = False               # continue the run whose checkpoint is in out_dir
 sample_only = False          # write with the model in out_dir; do not train
 prompt = ''                  # the beginning of the text, which the model continues; \n is a line end
 max_new_tokens = 500         # how many characters to write
-temperature = 0.8            # below 1 safer, above 1 wilder; at 0 always the likeliest character
-top_k = 0                    # draw only from the k likeliest characters; 0 means from all
-out_dir = 'out'              # each run makes a folder in it, out/1, out/2, ...; or the folder of one run
+temperature = 0.8            # below 1 safer, above 1 wilder; at 0 always the most likely character
+top_k = 0                    # draw only from the k most likely characters; 0: from all
+out_dir = 'out'              # here each run makes its folder: out/1, out/2, ...; to use an old run: that folder
 OPTIONS = {name: value for name, value in globals().items()
            if type(value) in (bool, int, float, str) and name[0] != '_' and name not in HYPERPARAMETERS}
 
 
 # ---------------------------------------------------------------- data
 
-# torchrun starts several processes, which share each batch: world_size says how many, and rank which one this is.
+# torchrun starts world_size processes, which share each batch. rank is the number of this one.
 rank, world_size = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
 
 
@@ -82,10 +83,11 @@ def get_batch(data, step):
     """The batch of a step: inputs (B, T) and targets (B, T), cut out of data (N,).
 
     Each window begins 0.618 of the text (1 / golden ratio) after the one before, in a circle. Such places cover the
-    text more evenly than random ones. They depend only on the seed and the step, so a resumed run takes the same ones.
+    text more evenly than random ones, and the default run ends 0.017 lower. They depend only on the seed and the step,
+    so a resumed run takes the same windows.
     """
     numbers = step * batch_size + np.arange(batch_size)                  # (B,): windows are numbered from step 0 on
-    shares = (np.random.default_rng(seed).random() + numbers * 0.6180339887498949) % 1  # (B,), of the text: 0 to 1
+    shares = (np.random.default_rng(seed).random() + numbers * 0.6180339887498949) % 1  # (B,), as shares of the text
     starts = (shares * (len(data) - block_size)).astype(np.int64)        # (B,)
     return windows(data, starts[rank::world_size])                       # every world_size-th one is for this process
 
@@ -133,8 +135,8 @@ class MultiHeadAttn(nn.Module):
     """The same function with all heads at once: (B, T, C) -> (B, T, C).
 
     One matrix holds the matrices of all heads, and H becomes a dimension of the tensors. In training there is no cache,
-    so skip it for now. `GPT.stream` passes one (2, B, H, block_size, D). It holds the keys and values of the `past`
-    positions before those in x, and gets those of x.
+    so skip it for now. `GPT.stream` passes one of shape (2, B, H, block_size, D): the keys and values of the `past`
+    positions before x. Those of x are added.
     """
 
     def __init__(self, num_heads, n_embd, block_size, dropout):
@@ -160,7 +162,7 @@ class MultiHeadAttn(nn.Module):
         mask = self.tril[past:S, :S]                                    # (T, S): no position sees a later one
         if fused_attention:
             p = self.attn_dropout.p * self.training
-            mask = mask if 1 < T < S else None  # one new position sees all, and is_causal stands for the mask if T = S
+            mask = mask if 1 < T < S else None  # T = 1: it sees all. T = S: is_causal is the mask, and faster
             out = F.scaled_dot_product_attention(q, k, v, mask, p, is_causal=T == S)  # (B, H, T, D)
         else:  # the same, line by line
             scores = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5      # (B, H, T, D) @ (B, H, D, S) -> (B, H, T, S)
@@ -236,12 +238,11 @@ class GPT(nn.Module):
 
     @staticmethod
     def draw(logits, temperature=1.0, top_k=0):
-        """Draw a token (B, 1) from softmax(logits / temperature), for logits (B, V), or from its top_k likeliest."""
-        if temperature < 1e-9:  # as good as 0: the likeliest
+        """Draw a token (B, 1) from softmax(logits / temperature), for logits (B, V), or from its top_k most likely."""
+        if temperature < 1e-9:  # as good as 0: the most likely
             return logits.argmax(dim=-1, keepdim=True)                               # (B, 1)
         k = min(top_k or logits.shape[-1], logits.shape[-1])  # 0 means all, and more than V are not there
-        logits, tokens = logits.topk(k)                                              # (B, k) each, the likeliest first
-        logits = logits - logits[:, :1]  # the same softmax, and no overflow in the division
+        logits, tokens = logits.topk(k)                                              # (B, k) each, the largest first
         probs = F.softmax(logits / temperature, dim=-1)                              # (B, k)
         return tokens.gather(1, torch.multinomial(probs, num_samples=1))             # (B, 1)
 
@@ -257,7 +258,7 @@ class GPT(nn.Module):
             size = (len(self.blocks), 2, len(idx), num_heads, block_size, n_embd // num_heads)  # 2: keys and values
             cache = torch.empty(size, device=idx.device)
         while True:
-            logits, _ = self(idx[:, past:], cache=cache, past=past)                  # (B, new positions, V)
+            logits, _ = self(idx[:, past:], cache=cache, past=past)                  # (B, T - past, V)
             new = self.draw(logits[:, -1], temperature, top_k)                       # (B, 1), from the last position
             yield new
             past = 0 if cache is None else idx.shape[1]
@@ -309,8 +310,8 @@ class Muon(torch.optim.Optimizer):
                 mean = self.state[p].setdefault('mean', torch.zeros_like(p))
                 mean.lerp_(p.grad, 1 - beta)                             # running mean: beta * mean + (1 - beta) * grad
                 update = orthogonalize(p.grad.lerp(mean, beta))          # mixed with the gradient again: Nesterov
-                longer = max(1, p.shape[0] / p.shape[1]) ** 0.5          # for matrices with more outputs than inputs
-                p.mul_(1 - lr * group['weight_decay']).sub_(update, alpha=lr * longer)
+                scale = max(1, p.shape[0] / p.shape[1]) ** 0.5           # a longer step, if more outputs than inputs
+                p.mul_(1 - lr * group['weight_decay']).sub_(update, alpha=lr * scale)
 
 
 def make_optimizers(model):
@@ -329,8 +330,8 @@ def make_optimizers(model):
 def estimate_loss(model, data, max_windows):
     """Mean loss per character of data (N,), in nats, without dropout.
 
-    It is measured on at most max_windows windows, evenly spread and without overlap. They are always the same, so the
-    curve shows learning and not luck.
+    It is measured on at most max_windows windows, evenly spread and not overlapping. They are the same each time, so
+    losses can be compared.
     """
     model.eval()
     available = (len(data) - 1) // block_size
@@ -345,18 +346,18 @@ def estimate_loss(model, data, max_windows):
 
 
 def lr_scale(step):
-    """The share of the full rate: the smaller of a line from 1 / (warmup_iters + 1) up to 1 and one from 1 down to 0."""
+    """The share of the full rate: the smaller of a line from 1 / (warmup_iters + 1) to 1 and one from 1 to 0."""
     return min((step + 1) / (warmup_iters + 1), 1 - step / max_iters)
 
 
 def train(model, optimizers, data, start=0):
     """Train the model on data (N,), from step `start` to max_iters. Yield each step at which to measure and save."""
-    bfloat16 = 'cuda' in device and torch.cuda.is_bf16_supported(including_emulation=False)  # half the bits, faster
+    bfloat16 = 'cuda' in device and torch.cuda.is_bf16_supported(including_emulation=False)  # 16 bits: faster
     for step in range(start, max_iters):
         if step % eval_interval == 0:
             yield step
             model.train()  # with dropout again
-        torch.manual_seed(hash((seed, step, rank)))  # so a resumed run draws what it would have drawn
+        torch.manual_seed(hash((seed, step, rank)))  # the same numbers in a resumed run, whatever was drawn before
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group['lr'] = optimizer.defaults['lr'] * lr_scale(step)
@@ -396,14 +397,14 @@ def main(argv=()):
             print(text, end='', flush=True)
         print()
     if world_size > 1 and not sample_only:
-        torch.distributed.barrier()  # nobody leaves while the first process still works
+        torch.distributed.barrier()  # wait until the first process has written and saved
         torch.distributed.destroy_process_group()
 
 
 def learn(model, data, run, folder):
     """Train the model. Every eval_interval steps measure the loss, let the model write a line, and save the run."""
     optimizers, V, start = make_optimizers(model), len(run['vocab']), run['step']
-    for optimizer, state in zip(optimizers, run.get('optimizers', ())):  # of a resumed run
+    for optimizer, state in zip(optimizers, run.get('optimizers', ())):  # a resumed run's, but not its rates
         optimizer.load_state_dict({'state': state, 'param_groups': optimizer.state_dict()['param_groups']})
     trained = torch.compile(model) if compile else model
     if world_size > 1:
@@ -417,12 +418,12 @@ def learn(model, data, run, folder):
     print(f'{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters on {device}, {V} different characters: '
           f'a blind guess has loss ln({V}) = {math.log(V):.2f}\n'
           f'{len(data["train"]):,} characters to learn from, {len(data["val"]):,} to test on\n'
-          f'Saved in {folder}/ every {eval_interval} steps. Ctrl-C stops, and --resume continues', flush=True)
+          f'Saved in {folder}/ every {eval_interval} steps. Stop with Ctrl-C, continue with --resume', flush=True)
     begun, last = time.perf_counter() - run['seconds'], time.perf_counter()
     for step in train(trained, optimizers, data['train'], start):
-        if run['history'] and step <= start:  # measured before the stop
+        if resume and step <= start:  # measured before the stop
             continue
-        model.head.bias[0].item()  # a GPU is behind: wait until it has done these steps
+        next(model.parameters()).sum().item()  # a GPU works behind: wait until it has done these steps
         speed = (step - run['step']) * batch_size * block_size / (time.perf_counter() - last)
         losses = {split: estimate_loss(model, tokens, eval_windows) for split, tokens in data.items()}
         seconds = time.perf_counter() - begun
@@ -449,12 +450,11 @@ def learn(model, data, run, folder):
           f'{estimate_loss(model, val, most):.4f} over {most * block_size:,} of {len(val):,} characters.')
     best, last = min(run['history'], key=lambda row: row[3]), run['history'][-1]  # rows: step, seconds, train, val
     if best[0] < 0.8 * last[0]:
-        guess = 'Nothing better than a blind guess was learnt. ' * (best[0] == 0)
-        heart = ('only the training loss fell: the model learnt its text by heart (try dropout, a smaller model or '
-                 'more text), or the end of the text, on which it is tested, differs from the beginning.')
-        rates = 'both losses rose: try a lower learning_rate and adamw_learning_rate.'
-        print(f'{guess}The validation loss was best at step {best[0]}; then {heart if last[2] < best[2] else rates}')
-    print('They write:\n')
+        print('Nothing better than a blind guess was learnt. ' * (best[0] == 0) + 'The validation loss was lowest at '
+              f'step {best[0]}. After that', 'only the training loss fell: the model learns its text by heart (try '
+              'dropout, a smaller model or more text), or the end of the text, which tests it, is unlike the rest.'
+              if last[2] < best[2] else 'both losses rose: try a lower learning_rate and adamw_learning_rate.')
+    print('The best weights write:\n')
 
 
 def configure(argv):
@@ -477,7 +477,7 @@ def configure(argv):
         if changed & {name.id for name in names if isinstance(name.ctx, ast.Load)}:
             exec(ast.unparse(line), globals())
             globals().update(given)
-            changed |= {name.id for name in names}
+            changed |= {name.id for name in names if isinstance(name.ctx, ast.Store)}
     return given
 
 
@@ -489,15 +489,15 @@ def number(text):
 def check():
     """Refuse, by name, a value that cannot work."""
     for names, least, most in (
-            ('block_size n_embd num_heads num_layers batch_size max_iters eval_interval eval_windows', 1, 2 ** 40),
-            ('warmup_iters seed max_new_tokens top_k', 0, 2 ** 40), ('temperature', 0.0, 1e6), ('dropout', 0.0, 0.99),
+            ('block_size n_embd num_heads num_layers batch_size max_iters eval_interval eval_windows', 1, math.inf),
+            ('warmup_iters seed max_new_tokens top_k', 0, math.inf), ('temperature', 0.0, 1e6), ('dropout', 0.0, 0.99),
             ('learning_rate adamw_learning_rate weight_decay grad_clip', 0.0, math.inf)):
         for name in names.split():
             value, kind = globals()[name], 'whole number' if isinstance(least, int) else 'number'
             if type(value) not in (int, type(least)) or not least <= value <= most:
-                fail(f'{name} = {value!r} must be a {kind} from {least} to {most}')
+                fail(f'{name} = {value!r} must be a {kind}, at least {least}' + f', at most {most}' * (most < math.inf))
     if n_embd % num_heads:
-        fail(f'n_embd = {n_embd} must be divisible by num_heads = {num_heads}: each head gets an equal share')
+        fail(f'n_embd = {n_embd} must be divisible by num_heads = {num_heads}: all heads have the same size')
     try:
         if device == 'cuda' and torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', 0)))
@@ -516,28 +516,28 @@ def load_data():
     for split, tokens in data.items():
         if len(tokens) <= block_size:
             fail(f'tokens/{split}.bin has {len(tokens)} characters, too few for block_size = {block_size}: prepare a '
-                 'longer text' + ', or make it smaller' * (len(tokens) > 1))
+                 'longer text' + ', or make block_size smaller' * (len(tokens) > 1))
     return data, meta
 
 
 def load(path, given=()):
-    """Return the model that was saved at path, and all that was saved with it. Set its hyperparameters, but for those
-    that flags have given; the sizes of the model and the seed of a run are not for flags to change."""
+    """Return the model and all else that was saved at path. Set its hyperparameters, but not those that flags gave."""
     fixed = ['block_size', 'n_embd', 'num_heads', 'num_layers', *['seed'] * resume]  # a sample may have any seed
     try:
         saved = torch.load(path, map_location='cpu', weights_only=True)  # runs no code from the file
         for name in HYPERPARAMETERS:
             now, own = globals()[name], saved['hyperparameters'].get(name, globals()[name])
             if now != own and name in given and name in fixed:
-                fail(f'{name} = {now!r} contradicts {path}, which has {own!r}: leave --{name} out')
+                fail(f'--{name} {now!r} does not fit {path}, which has {name} = {own!r}: leave --{name} out')
             if now != own and resume and rank == 0:
-                print(f'{name}: {own!r} in {path}, {now!r} here; the {"flag" if name in given else "run"} counts')
+                print(f'{name} = {now!r}, from the flag (the run had {own!r})' if name in given else
+                      f'{name} = {own!r}, from the run (the top of bigramv2.py says {now!r})')
             globals()[name] = now if name in given else own
         model = GPT(len(saved['vocab'])).to(device)
         model.load_state_dict(saved['weights'])
         return model, saved
     except Exception as e:
-        fail(f'{path} is not a model of this bigramv2.py ({type(e).__name__}: {str(e)[:200]})')
+        fail(f'{path} is not a model of this bigramv2.py ({type(e).__name__}: {str(e).split(". ")[0][:200]})')
 
 
 def newest(name):
@@ -547,16 +547,19 @@ def newest(name):
 
 
 def new_folder():
-    """Make the first free one of out_dir/1, out_dir/2, ... A folder that this run has made is no other run's."""
-    Path(out_dir).mkdir(parents=True, exist_ok=True)
-    for n in count(1):
-        with suppress(FileExistsError):
-            Path(out_dir, str(n)).mkdir()
-            return Path(out_dir, str(n))
+    """Make the first free one of out_dir/1, out_dir/2, ... mkdir fails if it is there, so no two runs share one."""
+    try:
+        Path(out_dir).mkdir(parents=True, exist_ok=True)
+        for n in count(1):
+            with suppress(FileExistsError):
+                Path(out_dir, str(n)).mkdir()
+                return Path(out_dir, str(n))
+    except OSError as e:
+        fail(f'cannot write to {e.filename}: {e.strerror}')
 
 
 def save(path, content):
-    """Replace a file in one move, so that it is whole at every instant: the old one or the new one. Did it work?"""
+    """Replace a file in one move: at every instant it is whole, the old or the new one. Return True if it worked."""
     data, aside = io.BytesIO(), path.with_name(path.name + '.new')
     data.write(content.encode()) if isinstance(content, str) else torch.save(content, data)
     try:
@@ -570,7 +573,7 @@ def save(path, content):
         aside.unlink(missing_ok=True)
         if not path.exists():
             fail(f'cannot write to {path}: {e.strerror}')
-        print(f'bigramv2.py: cannot write to {path}: {e.strerror}; the next save tries again', file=sys.stderr)
+        print(f'bigramv2.py: cannot write to {path} now: {e.strerror}. The training goes on', file=sys.stderr)
 
 
 def characters(model, vocab, most):
@@ -578,7 +581,7 @@ def characters(model, vocab, most):
     text = prompt if '\\' in vocab else prompt.replace('\\n', '\n')
     for character in text:
         if character not in vocab:
-            fail(f'the prompt has {character!a} (U+{ord(character):04X}), which is not in the text of the model')
+            fail(f'the prompt has {character!a} (U+{ord(character):04X}), a character that the model does not know')
     yield text
     torch.manual_seed(seed)
     for token in islice(model.eval().stream(encode(text or vocab[0], vocab), temperature, top_k), most):
@@ -589,11 +592,9 @@ def fail(message):
     sys.exit(f'bigramv2.py: {" ".join(message.split())}')
 
 
-assert not any(callable(globals()[name]) for name in HYPERPARAMETERS | OPTIONS), 'a setting has the name of a function'
+assert all(globals()[name] is value for name, value in (HYPERPARAMETERS | OPTIONS).items()), 'a name is used twice'
 if __name__ == '__main__':
     try:
         main(sys.argv[1:])
-    except OSError as e:
-        fail(f'cannot write to {e.filename or "the output"}: {e.strerror}')
     except KeyboardInterrupt:
-        fail('stopped. To continue from the last save, add --resume to the same command')
+        fail('stopped' + '. To continue from the last save, add --resume to the same command' * (not sample_only))

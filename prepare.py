@@ -31,18 +31,18 @@ def pieces(path):
 def prepare(path):
     """Write train.bin, val.bin and meta.json for the UTF-8 text at path. Return what meta.json holds."""
     # First reading: how many characters are there, and which?
-    count, seen = 0, np.zeros(sys.maxunicode + 1, dtype=bool)
+    count, seen = 0, np.zeros(sys.maxunicode + 1, dtype=bool)  # seen: one place for each Unicode number
     for codes in pieces(path):
         count += len(codes)
         seen[codes] = True
     vocab = ''.join(map(chr, np.flatnonzero(seen)))
     if count < 2:
-        fail(f'{path} is {"too short" if count else "empty"}: it needs a character to learn from and one to test on')
+        fail(f'{path} is {"too short" if count else "empty"}: it needs at least two characters')
     if len(vocab) > 1 << 16:
         fail(f'{path} has {len(vocab):,} different characters; a uint16 can tell 65,536 apart')
 
     # Second reading: each character becomes its place in the vocabulary.
-    token_of = np.zeros(len(seen), dtype='<u2')
+    token_of = np.zeros(len(seen), dtype='<u2')  # the token of each Unicode number
     token_of[seen] = np.arange(len(vocab))
     n_train, done, checksum = count * 9 // 10, 0, zlib.crc32(vocab.encode())
     TOKENS.mkdir(exist_ok=True)
@@ -50,11 +50,13 @@ def prepare(path):
     with open(TOKENS / 'train.bin.new', 'wb') as train, open(TOKENS / 'val.bin.new', 'wb') as val:
         for codes in pieces(path):
             tokens = token_of[codes]  # (T,) uint16
-            cut = max(n_train - done, 0)
+            cut = max(n_train - done, 0)  # so many of these belong to train.bin
             train.write(tokens[:cut])
             val.write(tokens[cut:])
             checksum = zlib.crc32(tokens, checksum)
             done += len(tokens)
+    if done != count:
+        fail(f'{path} changed while it was read, or is a pipe: save it as a file first')
     meta = {'vocab': vocab, 'train': n_train, 'val': count - n_train, 'crc32': checksum}
     (TOKENS / 'meta.json.new').write_text(json.dumps(meta))
     for name in ('train.bin', 'val.bin', 'meta.json'):  # moved into place: a training on the old tokens goes on
