@@ -82,9 +82,8 @@ def windows(data, starts):
 def get_batch(data, step):
     """The batch of a step: inputs (B, T) and targets (B, T), cut out of data (N,).
 
-    Each window begins 0.618 of the text (1 / golden ratio) after the one before, in a circle. Such places cover the
-    text more evenly than random ones, and the default run ends 0.017 lower. They depend only on the seed and the step,
-    so a resumed run takes the same windows.
+    Each window begins 0.618 of the text (1 / golden ratio) after the one before, in a circle. This is more even than at
+    random: the default run ends 0.017 lower. Seed and step alone decide, so a resumed run takes the same windows.
     """
     numbers = step * batch_size + np.arange(batch_size)                  # (B,): windows are numbered from step 0 on
     shares = (np.random.default_rng(seed).random() + numbers * 0.6180339887498949) % 1  # (B,), as shares of the text
@@ -241,10 +240,11 @@ class GPT(nn.Module):
         """Draw a token (B, 1) from softmax(logits / temperature), for logits (B, V), or from its top_k most likely."""
         if temperature < 1e-9:  # as good as 0: the most likely
             return logits.argmax(dim=-1, keepdim=True)                               # (B, 1)
-        k = min(top_k or logits.shape[-1], logits.shape[-1])  # 0 means all, and more than V are not there
-        logits, tokens = logits.topk(k)                                              # (B, k) each, the largest first
-        probs = F.softmax(logits / temperature, dim=-1)                              # (B, k)
-        return tokens.gather(1, torch.multinomial(probs, num_samples=1))             # (B, 1)
+        if top_k:
+            kept, tokens = logits.topk(min(top_k, logits.shape[-1]))                 # (B, k) each
+            logits = torch.full_like(logits, float('-inf')).scatter(1, tokens, kept)  # (B, V), each in its place
+        probs = F.softmax(logits / temperature, dim=-1)                              # (B, V)
+        return torch.multinomial(probs, num_samples=1)                               # (B, 1)
 
     @torch.inference_mode()
     def stream(self, idx, temperature=1.0, top_k=0):

@@ -46,8 +46,9 @@ def line(text, characters=None):
 
 
 def ladder():
-    rows = []
-    for rung in LADDER:
+    """A rung that has not been measured is left out."""
+    rows, measured = [], {row['rung'] for row in read('ladder.csv')}
+    for rung in filter(measured.__contains__, LADDER):
         runs = best_runs(rung)
         rows.append([rung, two(runs, 'val'), seconds(runs), f'{int(runs[0]["parameters"]):,}',
                      line(runs[0]['sample'], 44)])
@@ -76,6 +77,12 @@ def ablations():
             rows.append([part, *(two(runs, 'val') if runs else '' for runs in (short, whole)),
                          line((whole or short)[0]['sample'], 44)])
     return table(['taken out', '600 steps', '2,000 steps', 'what it writes after `ROMEO:`'], rows)
+
+
+def counting():
+    rows = [[row['characters'], f'{float(row["val"]):.3f}', row['seconds'], f'{int(row["contexts"]):,}']
+            for row in read('counting.csv')]
+    return table(['characters in a piece', 'val loss', 'seconds', 'different beginnings'], rows)
 
 
 def heads():
@@ -122,7 +129,7 @@ def settings():
     return table(['name', 'default', 'what it does'], rows)
 
 
-TABLES = [settings, ladder, hyperparameters, ablations, heads, looks, completions, benchmark, nanogpt]
+TABLES = [settings, ladder, counting, hyperparameters, ablations, heads, looks, completions, benchmark, nanogpt]
 
 
 def rung(name):

@@ -473,12 +473,13 @@ PARTS = [
         ('the logits are multiplied by the temperature, and should be divided', '/ temperature', '* temperature'),
         ('at temperature 0 the likeliest token should be taken', 'if temperature < 1e-9:', 'if False:'),
         ('the likeliest token is taken (argmax), and should be drawn', 'if temperature < 1e-9:', 'if True:'),
-        ('top_k is not used', 'min(top_k or logits.shape[-1], logits.shape[-1])', 'logits.shape[-1]'),
-        ('top_k = 0 should mean all tokens', 'top_k or logits.shape[-1]', 'top_k'),
-        ('top_k may be larger than V; then it means all tokens', ', logits.shape[-1])', ', 1000)'),
-        ('the k least likely tokens are kept, and should be the likeliest', 'topk(k)', 'topk(k, largest=False)'),
+        ('top_k is not used', 'if top_k:', 'if False:'),
+        ('top_k = 0 should mean all tokens', 'if top_k:', 'if True:'),
+        ('top_k may be larger than V; then it means all tokens', 'min(top_k, logits.shape[-1])', 'top_k'),
+        ('the k least likely tokens are kept, and should be the likeliest', 'logits.shape[-1]))',
+         'logits.shape[-1]), largest=False)'),
         ('it returns a place among the k likeliest, and should return the token there',
-         f'tokens.gather(1, {DRAW})', DRAW),
+         "torch.full_like(logits, float('-inf')).scatter(1, tokens, kept)", 'kept'),
     ], chapter=2),
     Part('orthogonalize', 'A better optimiser: Muon', lambda m: {
         f'with g {size}': lambda size=size: call(m.orthogonalize, torch.randn(size) / 4)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TEXT, posix, refused, stop_at, succeeds
+from conftest import ROOT, SMALL, TEXT, posix, refused, stop_at, succeeds
 
 import bigram
 import bigramv2
@@ -86,7 +86,7 @@ def test_half_a_set_of_tokens_is_no_set(folder, monkeypatch, moves):
         with pytest.raises(KeyboardInterrupt) if moves < 3 else monkeypatch.context():
             prepare.prepare('other.txt')
     if moves < 3:
-        refused(folder, 'bigramv2.py', [], 'not all of them: run python prepare.py')
+        refused(folder, 'bigramv2.py', SMALL, 'not all of them: run python prepare.py')
     else:
         assert bigramv2.load_data()[0]['train'][0] == sorted(set(TEXT)).index(TEXT[-1])
 

@@ -125,8 +125,8 @@ def test_r6_a_flag_wins_over_the_resumed_run_and_is_named(folder, flags):
     printed = succeeds('bigramv2.py', '--resume', '--max_iters', 30, *flags, cwd=folder)
     now = hyperparameters('out/1/checkpoint.pt')
     assert now == bigramv2.HYPERPARAMETERS | hyperparameters() | {'max_iters': 30, name: value}
-    line, = re.findall(rf'^{name}: .*', printed, re.M)
-    assert str(value) in line and 'flag counts' in line
+    line, = re.findall(rf'^{name} = .*', printed, re.M)
+    assert f'{name} = {value}, from the flag' in line and str(hyperparameters()[name]) in line
     assert ('step    25' in printed) == (name == 'eval_interval')
 
 
@@ -134,8 +134,8 @@ def test_what_the_top_says_differently_is_named_and_not_taken(folder):
     program = edited(folder, dropout='dropout = 0.2', learning_rate='learning_rate = 0.01')
     printed = succeeds(program, '--resume', '--max_iters', 30, cwd=folder)
     for name, own, top in (('dropout', 0.0, 0.2), ('learning_rate', 0.025, 0.01)):
-        line, = re.findall(rf'^{name}: .*', printed, re.M)
-        assert f'{own} in out/1/checkpoint.pt' in line and f'{top} here' in line and 'run counts' in line
+        line, = re.findall(rf'^{name} = .*', printed, re.M)
+        assert f'{name} = {own}, from the run' in line and str(top) in line
         assert hyperparameters('out/1/checkpoint.pt')[name] == own
     assert 'weight_decay' not in printed  # it is the same in both
 
@@ -144,8 +144,8 @@ def test_the_sizes_and_the_seed_are_the_runs_own(folder):
     for name, value, own in (('n_embd', 32, 16), ('block_size', 8, 16), ('num_heads', 2, 4), ('num_layers', 2, 1),
                              ('seed', 7, 1337)):
         refused(folder, 'bigramv2.py', ['--resume', '--max_iters', 30, f'--{name}', value],
-                f'{name} = {value}', 'out/1/checkpoint.pt', str(own), f'leave --{name} out')
-    refused(folder, 'bigramv2.py', ['--sample_only', '--n_embd', 32], 'n_embd = 32', 'out/1/model.pt', '16')
+                f'--{name} {value}', 'out/1/checkpoint.pt', str(own), f'leave --{name} out')
+    refused(folder, 'bigramv2.py', ['--sample_only', '--n_embd', 32], '--n_embd 32', 'out/1/model.pt', '16')
     succeeds('bigramv2.py', '--resume', '--n_embd', 16, '--seed', 1337, cwd=folder)  # they agree
 
 
@@ -153,7 +153,7 @@ def test_the_sizes_and_the_seed_are_the_runs_own(folder):
 
 @pytest.mark.parametrize('args, says', [
     ('--n_embd 30 --num_heads 4', ['n_embd = 30', 'divisible by num_heads = 4']),
-    ('--dropout 1.5', ['dropout = 1.5', '0.99']), ('--batch_size 0', ['batch_size = 0', 'from 1']),
+    ('--dropout 1.5', ['dropout = 1.5', '0.99']), ('--batch_size 0', ['batch_size = 0', 'at least 1']),
     ('--temperature nan', ['temperature = nan']), ('--top_k -1', ['top_k = -1']),
     ('--learning_rate -1', ['learning_rate = -1']), ('--max_iters 2.5', ['max_iters = 2.5', 'whole number']),
     ('--block_size 5000', ['3000 characters', 'too few for block_size = 5000', 'smaller']),
@@ -175,9 +175,9 @@ def test_t4_tokens_that_are_too_few_or_not_there_are_told_with_what_to_do(folder
     refused(folder, 'bigramv2.py', ['--block_size', 1], 'too few for block_size = 1: prepare a longer text')
     assert 'smaller' not in run('bigramv2.py', '--block_size', 1, cwd=folder).stderr  # T4: nothing is
     (folder / 'tokens/val.bin').unlink()
-    refused(folder, 'bigramv2.py', [], 'run python prepare.py')
+    refused(folder, 'bigramv2.py', SMALL, 'run python prepare.py')
     shutil.rmtree('tokens')
-    refused(folder, 'bigramv2.py', [], 'run python prepare.py')
+    refused(folder, 'bigramv2.py', SMALL, 'run python prepare.py')
 
 
 def test_an_error_that_nobody_foresaw_keeps_its_traceback(folder, monkeypatch):

@@ -45,7 +45,7 @@ def test_training_shows_the_loss_fall_and_the_text_change(trained):
     assert all(line.startswith(' ' * 12) and len(line) > 20 for line in sample_lines(printed))
     done, = re.findall(r'^Done in .*validation loss \d\.\d{4} over.*$', printed, re.M)
     assert 'out/1/model.pt' in done and '2,992 of 3,000 characters' in done
-    assert 'by heart' not in printed and len(printed.split('They write:\n\n')[1]) == 31
+    assert 'by heart' not in printed and len(printed.split('write:\n\n')[1]) == 31
 
 
 def test_training_leaves_the_curve_and_the_best_model(trained):
@@ -119,7 +119,7 @@ def test_r7_in_a_notebook_main_runs_with_values_that_are_set_from_outside_and_tw
         bigramv2.max_iters = max_iters
         bigramv2.main()
         assert saved(f'out/{max_iters}/checkpoint.pt')['step'] == max_iters
-        assert bigramv2.max_iters == max_iters and len(capsys.readouterr().out.split('They write:\n\n')[1]) == 31
+        assert bigramv2.max_iters == max_iters and len(capsys.readouterr().out.split('write:\n\n')[1]) == 31
 
 
 def test_chapter_one_learns(folder):
@@ -140,7 +140,7 @@ def test_a_text_learnt_by_heart_is_told_with_the_step_from_which_on(folder):
     printed = prepare_and_train(folder, noise, '--max_iters', 60, '--n_embd', 32, '--batch_size', 8)
     best = min(losses('out/2/loss.csv')[1:], key=lambda row: float(row[2]))[0]
     advice, = re.findall('.*by heart.*', printed)
-    assert 0 < int(best) < 48 and f'best at step {best};' in advice and 'blind guess' not in advice
+    assert 0 < int(best) < 48 and f'at step {best}.' in advice and 'blind guess' not in advice
     for part in ('dropout', 'smaller model', 'more text'):
         assert part in advice
 
@@ -148,7 +148,7 @@ def test_a_text_learnt_by_heart_is_told_with_the_step_from_which_on(folder):
 def test_t5_an_end_unlike_the_beginning_is_told_with_both_causes_and_the_blind_guess(folder):
     printed = prepare_and_train(folder, TEXT[:9000] + 'אבגדה וזחטי ' * 84)
     advice, = re.findall('.*by heart.*', printed)
-    for part in ('better than a blind guess', 'best at step 0', 'the end of the text', 'differs from the beginning'):
+    for part in ('better than a blind guess', 'at step 0.', 'the end of the text', 'unlike'):
         assert part in advice
 
 
@@ -176,8 +176,8 @@ def test_a_long_text_is_tested_on_a_million_characters_and_the_line_says_so(fold
 @pytest.mark.parametrize('text', [TEXT[:3000].replace('\n', ' '), '列子御風而行' * 300, 'one\rtwo\r' * 300],
                          ids=['no line end', 'Chinese', 'CR'])
 def test_a_text_in_any_script_and_with_any_line_end_trains_with_one_line_a_sample(folder, text):
-    progress = prepare_and_train(folder, text).split('\nThey write:')[0]
-    assert 'step    20' in progress and len(progress.splitlines()) == 10 and '\r' not in progress
+    progress = prepare_and_train(folder, text).split('Done in')[0]
+    assert 'step    20' in progress and len(progress.splitlines()) == 9 and '\r' not in progress
 
 
 def test_f5_what_is_written_is_utf8_whatever_the_terminal_is(folder):
@@ -203,7 +203,7 @@ def test_the_model_writes_again_at_the_sizes_it_was_trained_at(folder):
 
 def test_the_best_model_writes_and_not_the_last(folder):
     torch.save(saved('out/1/checkpoint.pt') | {'best': 0.0}, 'out/1/checkpoint.pt')  # what follows is not better
-    end = succeeds('bigramv2.py', '--resume', '--max_iters', 60, cwd=folder).split('They write:\n\n')[1]
+    end = succeeds('bigramv2.py', '--resume', '--max_iters', 60, cwd=folder).split('write:\n\n')[1]
     assert saved('out/1/model.pt')['step'] == 20 and end == succeeds('bigramv2.py', '--sample_only', cwd=folder)
 
 

@@ -1,7 +1,7 @@
 """Exercise 12: top-p, also called nucleus sampling (Holtzman et al. 2019).
 
-The temperature comes first: top-p looks at the probabilities from which the character would be drawn. They are sorted
-already, the likeliest first. A character stays if the sum of those before it is less than p. So the first one always
+The temperature comes first: top-p looks at the probabilities from which the character would be drawn. Sort them, the
+largest first. A character stays if the sum of those before it is less than p. So the first one always
 stays, and the last one that stays is the one that reaches p. Unlike with top_k, the number that stays depends on how
 sure the model is. At temperature 1 and 90 % a default model needs one character after "ROM". In the validation text it
 needs three after a small letter and 16 after a space (medians). The line belongs among the options: a hyperparameter is
@@ -12,11 +12,13 @@ import torch
 
 EDITS = [("out_dir = 'out' ", 'top_p = 1.0                  # draw from the likeliest characters that add up to p\n'
                               "out_dir = 'out' "),
-         ('        return tokens.gather(1, torch.multinomial(probs, num_samples=1))', '''\
+         ('        return torch.multinomial(probs, num_samples=1)', '''\
         if top_p < 1:
-            likelier = probs.cumsum(dim=-1) - probs                                  # (B, k), the sum of those before
-            probs = probs * (likelier < top_p)                                       # multinomial needs no sum of 1
-        return tokens.gather(1, torch.multinomial(probs, num_samples=1))''')]
+            ordered, order = probs.sort(dim=-1, descending=True, stable=True)        # (B, V) each
+            likelier = ordered.cumsum(dim=-1) - ordered                              # (B, V), the sum of those before
+            ordered = ordered * (likelier < top_p)                                   # multinomial needs no sum of 1
+            probs = torch.zeros_like(probs).scatter(1, order, ordered)               # each back in its place
+        return torch.multinomial(probs, num_samples=1)''')]
 
 
 def before():
