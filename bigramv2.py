@@ -413,7 +413,9 @@ def learn(model, data, run, folder):
         torch.distributed.init_process_group('nccl' if 'cuda' in device else 'gloo')
         trained = nn.parallel.DistributedDataParallel(trained)
     if rank > 0:  # only the first process measures, writes and saves
-        return list(train(trained, optimizers, data['train'], start))
+        for _ in train(trained, optimizers, data['train'], start):
+            pass
+        return
     folder = folder or new_folder()
     print(f'{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters on {device}, {V} different characters: '
           f'a blind guess has loss ln({V}) = {math.log(V):.2f}\n'
@@ -470,14 +472,12 @@ def configure(argv):
         parser.add_argument(f'--{name}', type=str if isinstance(value, str) else number, help=explained, **switch)
         parser.add_argument(f'--no-{name}', dest=name, action='store_false', help=argparse.SUPPRESS)
     given = vars(parser.parse_args(argv))
-    globals().update(given)
-    changed = set(given)
-    for line in ast.parse(top).body:  # what is computed from a flag follows it, as in n_embd = 32 * num_heads
-        names = [node for node in ast.walk(line) if isinstance(node, ast.Name)]
-        if changed & {name.id for name in names if isinstance(name.ctx, ast.Load)}:
-            exec(ast.unparse(line), globals())
-            globals().update(given)
-            changed |= {name.id for name in names if isinstance(name.ctx, ast.Store)}
+    own, fresh = HYPERPARAMETERS | OPTIONS, {}
+    for line in ast.parse(top).body:  # the top again, with the flags: what is computed from others follows them
+        exec(ast.unparse(line), fresh)
+        fresh.update(given)
+    globals().update({name: value for name, value in fresh.items() if name[0] != '_' and type(value) in
+                      (bool, int, float, str, list, tuple) and value != own.get(name)} | given)
     return given
 
 

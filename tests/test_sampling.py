@@ -1,6 +1,4 @@
 """What writing is: draw from the model's guess, made bolder or wilder, with a cache the same text as without."""
-import random
-
 import pytest
 import torch
 from conftest import shake
@@ -48,7 +46,7 @@ def test_a_model_that_reads_in_pieces_gives_the_logits_of_the_whole(model, piece
     torch.testing.assert_close(torch.cat(logits, dim=1), model(idx)[0], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize('temperature', [0.5, 2.0])
+@pytest.mark.parametrize('temperature', [0.5, 2.0, 1e6])
 @pytest.mark.parametrize('top_k', [0, 3, 100])
 def test_characters_are_drawn_from_the_softmax(model, temperature, top_k):
     prompt = torch.randint(V, (1, 4))
@@ -67,17 +65,6 @@ def test_a_tiny_temperature_draws_the_likeliest_and_nothing_overflows(temperatur
     assert torch.equal(bigramv2.GPT.draw(logits, temperature), logits.argmax(dim=-1, keepdim=True))
 
 
-@pytest.mark.parametrize('seeds', [range(100), pytest.param(range(100_000), marks=pytest.mark.slow)], ids=len)
-def test_any_logits_can_be_drawn_from_at_any_temperature(seeds):
-    for seed in seeds:
-        dice = random.Random(seed)
-        logits = [dice.gauss(0, 1) * 10 ** dice.uniform(-5, 5) for _ in range(dice.randint(1, 9))]
-        temperature, top_k = dice.choice([0, 1e-9, 1e6, 10 ** dice.uniform(-12, 6)]), dice.randint(0, 12)
-        token = bigramv2.GPT.draw(torch.tensor([logits]), temperature, top_k).item()
-        better = sum(other > logits[token] for other in logits)
-        assert better < (top_k or len(logits)) and (temperature >= 1e-9 or better == 0)
-
-
 def test_an_error_of_rounding_does_not_change_what_is_drawn():
     """With a cache and without, the logits differ by so much, and two that are nearly equal may change their order."""
     drawn = []
@@ -93,8 +80,3 @@ def test_exactly_k_characters_can_be_drawn_also_of_equal_ones(top_k):
     assert len(set(drawn.flatten().tolist())) == min(top_k, V)
     drawn = bigramv2.GPT.draw(torch.tensor([0.0, 2.0, 1.0, 1.0, 1.0]).expand(5000, 5), top_k=top_k)
     assert len(found := set(drawn.flatten().tolist())) == min(top_k, 5) and 1 in found
-
-
-def test_a_block_of_one_character_can_write(monkeypatch):
-    monkeypatch.setattr(bigramv2, 'block_size', 1)
-    assert generate(shake(bigramv2.GPT(V)), torch.zeros(1, 1, dtype=torch.long), 5).shape == (1, 6)
