@@ -16,7 +16,7 @@ def test_pip_and_uv_take_the_same_packages():
 
 
 def test_the_versions_that_the_readme_promises_are_those_that_the_forge_tests():
-    oldest, newest = re.search(r'Python (3\.\d+) to (3\.\d+)', README).groups()
+    oldest, newest = re.search(r'Python\s+(3\.\d+) to (3\.\d+)', README).groups()
     assert (oldest, newest) == ('3.11', '3.14') and re.findall(r"'(3\.\d+)'", WORKFLOW) == [oldest, newest]
     assert PROJECT['requires-python'] == f'>={oldest}'
 
