@@ -6,7 +6,7 @@
 A training of 2,000 steps is the default run. One of 600 is shorter: its learning rate falls to 0 in that time.
 """
 import numpy as np
-from common import bigramv2, read, start, torch, train
+from common import bigramv2, missing, start, torch, train
 
 TABLE = 'ablations.csv'
 SEEDS = {600: (1, 2), 2000: (1337, 1338)}
@@ -96,10 +96,9 @@ ELSEWHERE = {  # the same at sizes where a part matters more than at the default
 
 
 def jobs():
-    done = {(row['part'], row['steps'], row['seed']) for row in read(TABLE)}
     every = [(part, steps, seed) for steps, seeds in SEEDS.items() for seed in seeds
              for part in (PARTS | ELSEWHERE if steps == 600 else PARTS)]
-    return [job for job in (tuple(map(str, job)) for job in every) if job not in done]
+    return missing(TABLE, every, 'part', 'steps', 'seed')
 
 
 def main(part, steps, seed):

@@ -89,6 +89,20 @@ def read(name):
         return list(csv.DictReader(file))
 
 
+def missing(table, jobs, *columns):
+    """The jobs, each the values of these columns, of which a table has no row yet."""
+    done = {tuple(row[column] for column in columns) for row in read(table)}
+    return [job for job in (tuple(map(str, job)) for job in jobs) if job not in done]
+
+
+def best_runs(table, column, name, seed):
+    """The rows that have this name in a column, at the learning rate that was best with this seed."""
+    rows = [row for row in read(table) if row[column] == name]
+    first = [row for row in rows if row['seed'] == seed]
+    rate = min(first, key=lambda row: float(row['val'].replace('nan', 'inf')))['rate']
+    return [row for row in rows if row['rate'] == rate]
+
+
 def append(name, row):
     """Add a row to a table in results/."""
     RESULTS.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@
 import statistics
 import time
 
-from common import CORES, QUICK, bigramv2, peak, read, start, torch
+from common import CORES, QUICK, bigramv2, missing, peak, start, torch
 
 TABLE = 'heads.csv'
 SIZES = [(12, 128, 128, heads) for heads in (1, 2, 4, 8, 16)]              # B, T, C, H
@@ -46,9 +46,7 @@ def megabytes(way, B, T, C, H):
 
 
 def jobs():
-    done = {(row['B'], row['T'], row['C'], row['H'], row['way']) for row in read(TABLE)}
-    every = [tuple(map(str, (*size, way))) for size in SIZES for way in WAYS]
-    return [job for job in every if job not in done]
+    return missing(TABLE, [(*size, way) for size in SIZES for way in WAYS], *'BTCH', 'way')
 
 
 def main(B, T, C, H, way):

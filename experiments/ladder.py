@@ -5,13 +5,14 @@
 
 The rungs of chapter one train as `python bigram.py` does, and those of chapter two as `python bigramv2.py`, so the last
 of each is the reader's own run. The rungs of chapter two with AdamW alone are trained at three rates with the first
-seed, and at the best of them with the others. Where Muon trains, the rate is a factor for both of bigramv2's rates.
+seed, and at the best of them with the second. Where Muon trains, the rate is a factor for both of bigramv2's rates.
 """
 import math
 import time
 
+import common
 import numpy as np
-from common import QUICK, bigramv2, measure, read, start, torch, train
+from common import QUICK, bigramv2, measure, missing, start, torch, train
 
 import bigram
 
@@ -100,24 +101,28 @@ LADDER = [COUNTED, *CHAPTER_ONE, *CHAPTER_TWO]
 
 def best_runs(rung):
     """The rows of a rung with the learning rate that was best with the first seed."""
-    rows = [row for row in read(TABLE) if row['rung'] == rung]
-    first = [row for row in rows if row['seed'] == SEEDS[0]]
-    rate = min(first, key=lambda row: float(row['val'].replace('nan', 'inf')))['rate']
-    return [row for row in rows if row['rate'] == rate]
+    return common.best_runs(TABLE, 'rung', rung, SEEDS[0])
 
 
 def first_seed():
-    tries = [(COUNTED, SEEDS[0], '')] + [(rung, SEEDS[0], str(bigram.learning_rate)) for rung in CHAPTER_ONE]
-    return todo(tries + [(rung, SEEDS[0], str(rate)) for rung in CHAPTER_TWO for rate in CHAPTER_TWO[rung][-1]])
+    jobs = [(COUNTED, SEEDS[0], '')] + [(rung, SEEDS[0], bigram.learning_rate) for rung in CHAPTER_ONE]
+    jobs += [(rung, SEEDS[0], rate) for rung in CHAPTER_TWO for rate in CHAPTER_TWO[rung][-1]]
+    return missing(TABLE, jobs, 'rung', 'seed', 'rate')
 
 
 def second_seed():
-    return todo([(rung, SEEDS[1], best_runs(rung)[0]['rate']) for rung in LADDER[1:]])
+    jobs = [(rung, SEEDS[1], best_runs(rung)[0]['rate']) for rung in LADDER[1:]]
+    return missing(TABLE, jobs, 'rung', 'seed', 'rate')
 
 
-def todo(jobs):
-    done = {(row['rung'], row['seed'], row['rate']) for row in read(TABLE)}
-    return [job for job in jobs if job not in done]
+def train_as_chapter_one(model, tokens, interval=None):
+    """Train as bigram.py does, with its own functions, on tokens (N,). Yield a step at every interval, and the last."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=bigram.learning_rate)
+    for step in range(bigram.max_iters):
+        if interval and step % interval == 0:
+            yield step
+        bigram.train_step(model, optimizer, *bigram.get_batch(tokens))
+    yield bigram.max_iters
 
 
 def count(data, vocab):
@@ -134,10 +139,11 @@ def as_chapter_one(change, seed):
     model = bigram.GPT(len(meta['vocab']))
     if change:
         change(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=bigram.learning_rate)
+    if QUICK:
+        bigram.max_iters = 3
     tokens, begun = torch.from_numpy(data['train'].astype(np.int64)), time.process_time()  # (N,)
-    for _ in range(3 if QUICK else bigram.max_iters):
-        bigram.train_step(model, optimizer, *bigram.get_batch(tokens))
+    for _ in train_as_chapter_one(model, tokens):
+        pass
     return measure(model, data, meta['vocab'], time.process_time() - begun)
 
 

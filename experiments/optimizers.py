@@ -8,18 +8,19 @@ matrices inside the blocks.
 """
 import math
 
-from common import bigramv2, read, start, torch, train
+from common import best_runs, bigramv2, missing, start, torch, train
 
 TABLE = 'optimizers.csv'
 SEEDS = ['1337', '1338']
+split = bigramv2.make_optimizers  # as it is before main replaces it
 
 
 def adamw(model):
     """AdamW for the matrices too, which keep a rate of their own."""
-    matrices = [p for name, p in model.named_parameters() if name.startswith('blocks.') and p.ndim == 2]
-    rest = [p for name, p in model.named_parameters() if not (name.startswith('blocks.') and p.ndim == 2)]
-    return [torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
-            for parameters, rate in ((matrices, bigramv2.learning_rate), (rest, bigramv2.adamw_learning_rate))]
+    muon, rest = split(model)
+    matrices = torch.optim.AdamW(muon.param_groups[0]['params'], lr=bigramv2.learning_rate, betas=(0.9, 0.99),
+                                 weight_decay=0.0, fused=True)
+    return [matrices, rest]
 
 
 def constant(step):
@@ -41,25 +42,14 @@ WAYS = {  # the optimiser of the matrices, the schedule, warm-up steps, clipping
 }
 
 
-def best_runs(way):
-    """The rows of a way with the rate that was best with the first seed."""
-    rows = [row for row in read(TABLE) if row['way'] == way]
-    first = [row for row in rows if row['seed'] == SEEDS[0]]
-    rate = min(first, key=lambda row: float(row['val'].replace('nan', 'inf')))['rate']
-    return [row for row in rows if row['rate'] == rate]
-
-
-def todo(jobs):
-    done = {(row['way'], row['seed'], row['rate']) for row in read(TABLE)}
-    return [job for job in jobs if job not in done]
-
-
 def first_seed():
-    return todo([(way, SEEDS[0], str(rate)) for way in WAYS for rate in WAYS[way][-1]])
+    jobs = [(way, SEEDS[0], rate) for way in WAYS for rate in WAYS[way][-1]]
+    return missing(TABLE, jobs, 'way', 'seed', 'rate')
 
 
 def second_seed():
-    return todo([(way, SEEDS[1], best_runs(way)[0]['rate']) for way in WAYS])
+    jobs = [(way, SEEDS[1], best_runs(TABLE, 'way', way, SEEDS[0])[0]['rate']) for way in WAYS]
+    return missing(TABLE, jobs, 'way', 'seed', 'rate')
 
 
 def main(way, seed, rate):

@@ -65,23 +65,13 @@ def curve(model, steps, data):
         begun = time.perf_counter()
 
 
-def train_as_chapter_one(model, tokens, interval=100):
-    """Train as bigram.py does, with its own functions, on tokens (N,). Yield a step at every interval, and the last."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=bigram.learning_rate)
-    for step in range(bigram.max_iters):
-        if step % interval == 0:
-            yield step
-        bigram.train_step(model, optimizer, *bigram.get_batch(tokens))
-    yield bigram.max_iters
-
-
 def train_bigram():
     data, meta = bigramv2.load_data()
     before, bigramv2.block_size = bigramv2.block_size, bigram.block_size  # measured on windows as long as it learns
     torch.manual_seed(bigram.seed)
     model = bigram.GPT(len(meta['vocab']))
     print(f'training the model of bigram.py, {bigram.max_iters} steps', flush=True)
-    steps = train_as_chapter_one(model, torch.from_numpy(data['train'].astype(np.int64)))
+    steps = ladder.train_as_chapter_one(model, torch.from_numpy(data['train'].astype(np.int64)), interval=100)
     write('curve_bigram.csv', list(curve(model, steps, data)))
     bigramv2.block_size = before
 
