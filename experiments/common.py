@@ -28,10 +28,10 @@ import bigramv2  # noqa: E402
 PROMPT = 'ROMEO:\n'
 
 
-def train(spoil=None, GPT=None, **settings):
+def train(spoil=None, **settings):
     """Train on the text in tokens/ with settings in place of the defaults.
 
-    GPT is the class of the model, by default bigramv2's. spoil(model) may change the model before it learns.
+    spoil(model) may change the model before it learns.
     Returns the final losses, the processor seconds of all steps (with one thread, these hardly depend on what else the
     machine does), the parameters and a line that the model writes.
     """
@@ -45,7 +45,7 @@ def train(spoil=None, GPT=None, **settings):
     bigramv2.check()
     data, meta = bigramv2.load_data()
     torch.manual_seed(bigramv2.seed)
-    model = (GPT or bigramv2.GPT)(len(meta['vocab']))
+    model = bigramv2.GPT(len(meta['vocab']))
     if spoil:
         spoil(model)
     optimizers = bigramv2.make_optimizers(model)
