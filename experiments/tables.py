@@ -50,9 +50,10 @@ def ladder():
     rows, measured = [], {row['rung'] for row in read('ladder.csv')}
     for rung in filter(measured.__contains__, LADDER):
         runs = best_runs(rung)
-        rows.append([rung, two(runs, 'val'), seconds(runs), f'{int(runs[0]["parameters"]):,}',
-                     line(runs[0]['sample'], 44)])
-    return table(['rung', 'val loss', 'seconds', 'parameters', 'what it writes after `ROMEO:`'], rows)
+        rows.append([rung, two(runs, 'val'), seconds(runs), f'{int(runs[0]["parameters"]):,}'])
+    six = next(row for row in read('counting.csv') if row['characters'] == '6')
+    rows.insert(1, ['counting up to six characters', f'{float(six["val"]):.3f}', f'{float(six["seconds"]):.0f}', ''])
+    return table(['rung', 'val loss', 'seconds', 'parameters'], rows)
 
 
 def hyperparameters():
@@ -83,6 +84,25 @@ def counting():
     rows = [[row['characters'], f'{float(row["val"]):.3f}', row['seconds'], f'{int(row["contexts"]):,}']
             for row in read('counting.csv')]
     return table(['characters in a piece', 'val loss', 'seconds', 'different beginnings'], rows)
+
+
+def pieces():
+    """The same in two rows."""
+    rows = read('counting.csv')[1:]
+    return table(['characters in a piece', *(row['characters'] for row in rows)],
+                 [['val loss', *(f'{float(row["val"]):.3f}' for row in rows)]])
+
+
+def passing():
+    """When each model of the curves passes counting up to six characters."""
+    counted = next(float(row['val']) for row in read('counting.csv') if row['characters'] == '6')
+    said = []
+    for name in ('bigram', 'bigramv2'):
+        rows = read(f'curve_{name}.csv')
+        passed = next((row for row in rows if float(row['val']) < counted), None)
+        said.append(f'`{name}.py` passes it after {float(passed["seconds"]):.0f} of its '
+                    f'{float(rows[-1]["seconds"]):.0f} seconds' if passed else f'`{name}.py` does not pass it')
+    return ', '.join(said) + '.'
 
 
 def heads():
@@ -129,16 +149,15 @@ def settings():
     return table(['name', 'default', 'what it does'], rows)
 
 
-TABLES = [settings, ladder, counting, hyperparameters, ablations, heads, looks, completions, benchmark, nanogpt]
+TABLES = [settings, ladder, counting, pieces, passing, hyperparameters, ablations, heads, looks, completions, benchmark, nanogpt]
 
 
 def rung(name):
     """What a part of chapter one buys, in a paragraph beside it."""
     order = [COUNTED, *CHAPTER_ONE]
     runs, before = best_runs(name), best_runs(order[order.index(name) - 1])
-    return (f'**What it buys.** Trained as `bigram.py` is, the model up to here ends at a validation loss of '
-            f'**{two(runs, "val")}**, after {two(before, "val")} without this part. It writes:\n'
-            f'{line(runs[0]["sample"])}')
+    return (f'**What it buys:** a validation loss of **{two(runs, "val")}**, after {two(before, "val")} without it. The '
+            f'model writes:\n{line(runs[0]["sample"])}')
 
 
 def place(file, name):
