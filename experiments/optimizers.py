@@ -26,10 +26,16 @@ def falling(step):
 
 
 WAYS = {  # the optimiser of the matrices, the schedule, warm-up steps, clipping, the rate of the rest, rates
-    'AdamW, falling': (adamw, falling, 0, 0.0, None, (0.002, 0.004, 0.008)),
+    'AdamW, falling': (adamw, falling, 0, 0.0, None, (0.002, 0.004)),
     'AdamW, 100 steps of warm-up, falling, clipping': (adamw, None, 100, 1.0, None, (0.002, 0.004, 0.008)),
     'AdamW, the rest at 0.008, 10 steps of warm-up, falling, clipping': (adamw, None, 10, 1.0, 0.008, (0.002, 0.004)),
     'Muon, falling, clipping': (None, falling, 0, 1.0, 0.008, (0.025,)),
+}
+ON_THE_LADDER = {  # its rungs that belong here, and what their rates are multiples of
+    'AdamW, constant': ('waves, zeros, smaller embeddings', 1.0),
+    'Muon, constant': ('Muon inside the blocks', 0.025),
+    'Muon, 10 steps of warm-up, falling, clipping: bigramv2.py': (
+        'warm-up, falling rate, clipping: bigramv2.py', 0.025),
 }
 
 

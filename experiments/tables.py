@@ -9,10 +9,12 @@ import re
 from pathlib import Path
 from statistics import mean
 
+import common
 from ablations import ELSEWHERE, PARTS
 from common import ROOT, bigramv2, read
 from hyperparameters import VALUES
-from ladder import CHAPTER_ONE, COUNTED, LADDER, best_runs
+from ladder import CHAPTER_ONE, COUNTED, LADDER, SEEDS, best_runs
+from optimizers import ON_THE_LADDER, WAYS
 
 PAGES = [ROOT / 'README.md', ROOT / 'experiments' / 'README.md']
 
@@ -78,6 +80,22 @@ def ablations():
             rows.append([part, *(two(runs, 'val') if runs else '' for runs in (short, whole)),
                          line((whole or short)[0]['sample'], 44)])
     return table(['taken out', '600 steps', '2,000 steps', 'what it writes after `ROMEO:`'], rows)
+
+
+def optimizers():
+    """Each way at its best rate, and at the others with the first seed. A way without a row is left out."""
+    places = {way: ('ladder.csv', 'rung', *rung) for way, rung in ON_THE_LADDER.items()}
+    places |= {way: ('optimizers.csv', 'way', way, 1.0) for way in WAYS}
+    rows = []
+    for way, (name, column, value, unit) in sorted(places.items()):
+        first = {float(row['rate']) * unit: float(row['val']) for row in read(name)
+                 if row[column] == value and row['seed'] == SEEDS[0]}
+        if first:
+            best = common.best_runs(name, column, value, SEEDS[0])
+            rate = float(best[0]['rate']) * unit
+            rows.append([way, f'{rate:g}', two(best, 'val'),
+                         ', '.join(f'{loss:.3f} at {other:g}' for other, loss in first.items() if other != rate)])
+    return table(['way', 'rate of the matrices', 'val loss', 'at other rates'], rows)
 
 
 def counting():
@@ -149,15 +167,16 @@ def settings():
     return table(['name', 'default', 'what it does'], rows)
 
 
-TABLES = [settings, ladder, counting, pieces, passing, hyperparameters, ablations, heads, looks, completions, benchmark, nanogpt]
+TABLES = [settings, ladder, optimizers, counting, pieces, passing, hyperparameters, ablations, heads, looks,
+          completions, benchmark, nanogpt]
 
 
 def rung(name):
     """What a part of chapter one buys, in a paragraph beside it."""
     order = [COUNTED, *CHAPTER_ONE]
     runs, before = best_runs(name), best_runs(order[order.index(name) - 1])
-    return (f'**What it buys:** a validation loss of **{two(runs, "val")}**, after {two(before, "val")} without it. The '
-            f'model writes:\n{line(runs[0]["sample"])}')
+    return (f'**What it buys:** a validation loss of **{two(runs, "val")}**, after {two(before, "val")} without it. '
+            f'The model writes:\n{line(runs[0]["sample"])}')
 
 
 def place(file, name):
