@@ -1,8 +1,8 @@
 """A character-level GPT that trains in minutes on a laptop: python prepare.py, then python bigramv2.py
 
-This is chapter two; bigram.py is chapter one. The Transformer is almost the same. New are: all attention heads computed
-at once, GELU, another start of the weights, an optimiser that learns faster, and a cache that makes writing fast. The
-ideas end at the line "plumbing".
+This is chapter two; bigram.py is chapter one. The Transformer is almost the same. New here: all attention heads at
+once, GELU, other starting values, an optimiser that learns faster, and a cache that makes writing fast. The ideas end
+at the line "plumbing".
 
 Shapes: B batch, T time (positions), C channels (n_embd), H heads, D head size (C / H), V vocabulary.
 """
@@ -75,7 +75,7 @@ def encode(text, vocab):
 def windows(data, starts):
     """Cut windows out of data (N,) at the places starts (B,): inputs (B, T), and as targets (B, T) the next tokens."""
     places = starts[:, None] + np.arange(block_size + 1)                 # (B, 1) + (T + 1,) -> (B, T + 1)
-    tokens = torch.from_numpy(data[places].astype(np.int64)).to(device)  # (B, T + 1), whole numbers
+    tokens = torch.from_numpy(data[places].astype(np.int64)).to(device)  # (B, T + 1), as int64
     return tokens[:, :-1], tokens[:, 1:]
 
 
@@ -161,7 +161,7 @@ class MultiHeadAttn(nn.Module):
         mask = self.tril[past:S, :S]                                    # (T, S): no position sees a later one
         if fused_attention:
             p = self.attn_dropout.p * self.training
-            mask = mask if 1 < T < S else None  # T = 1: it sees all. T = S: is_causal is the mask, and faster
+            mask = mask if 1 < T < S else None  # one position may see all; for T = S, is_causal makes the mask, faster
             out = F.scaled_dot_product_attention(q, k, v, mask, p, is_causal=T == S)  # (B, H, T, D)
         else:  # the same, line by line
             scores = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5      # (B, H, T, D) @ (B, H, D, S) -> (B, H, T, S)
@@ -281,11 +281,11 @@ def orthogonalize(g):
     is between 0.68 and 1.14.
     """
     if g.shape[0] > g.shape[1]:
-        return orthogonalize(g.T).T                           # so that a is the smaller square
+        return orthogonalize(g.T).T                           # transposed and back, so that x @ x.T is small
     x = g / (g.norm() + 1e-7)                                 # now no singular value is above 1
     for _ in range(5):
         a = x @ x.T                                           # (rows, rows)
-        b = torch.addmm(a, a, a, beta=-4.7750, alpha=2.0315)  # -4.7750 a + 2.0315 a @ a, in one call
+        b = torch.addmm(a, a, a, beta=-4.7750, alpha=2.0315)  # -4.7750 a + 2.0315 a @ a, in one call: addmm
         x = torch.addmm(x, b, x, beta=3.4445)                 # 3.4445 x + b @ x: (rows, columns)
     return x
 

@@ -20,9 +20,9 @@ def no_causal_mask(model):
 
 
 def no_scaling(model):
+    root = (bigramv2.n_embd // bigramv2.num_heads) ** 0.5
     for block in model.blocks:  # undo the division by sqrt(D)
-        root = (bigramv2.n_embd // bigramv2.num_heads) ** 0.5
-        block.sa.query.register_forward_hook(lambda module, inputs, out, root=root: out * root)
+        block.sa.query.register_forward_hook(lambda module, inputs, out: out * root)
 
 
 def no_positions(model):
@@ -59,7 +59,7 @@ def no_feed_forward(model):
 
 def no_projection(model):
     for block in model.blocks:
-        block.sa.proj = nn.Identity()
+        block.sa.proj = nn.Identity()  # with it goes the zero start of attention
 
 
 def relu(model):
@@ -76,7 +76,8 @@ def random_places(model):
 
 
 DEEP = dict(num_layers=12)                    # four times as deep
-WIDE = dict(num_heads=1, learning_rate=0.1)   # one head of size D = 128, and four times the rate
+FAST = dict(learning_rate=0.1, adamw_learning_rate=0.032)  # four times both rates
+HEAD = dict(num_heads=1, learning_rate=0.1)   # one head of size D = 128, and four times Muon's rate
 PARTS = {  # what is missing: how to take it out, and hyperparameters that go with that
     'nothing': (None, {}),
     'no causal mask': (no_causal_mask, {}),
@@ -94,8 +95,10 @@ PARTS = {  # what is missing: how to take it out, and hyperparameters that go wi
 ELSEWHERE = {  # the same at sizes where a part matters more than at the default's, 600 steps
     '12 blocks: nothing': (None, DEEP),
     '12 blocks: no LayerNorm': (no_layernorm, DEEP),
-    'one head of size 128, four times the rate: nothing': (None, WIDE),
-    'one head of size 128, four times the rate: no division by root of D': (no_scaling, WIDE),
+    'four times both rates: nothing': (None, FAST),
+    'four times both rates: no LayerNorm': (no_layernorm, FAST),
+    "one head, four times Muon's rate: nothing": (None, HEAD),
+    "one head, four times Muon's rate: no division by root of D": (no_scaling, HEAD),
 }
 
 

@@ -14,7 +14,7 @@ import time
 from itertools import zip_longest
 from pathlib import Path
 
-from common import QUICK, RESULTS, ROOT, append, bigramv2, peak, torch
+from common import QUICK, ROOT, bigramv2, peak, torch, write
 from heads import milliseconds
 from torch import nn
 
@@ -40,9 +40,7 @@ def note(*cells):
 
 def write_rows(name, *columns):
     """Write the table to results/, in place of the old one; cells that are missing at the end of a row are empty."""
-    (RESULTS / name).unlink(missing_ok=True)
-    for cells in ROWS:
-        append(name, dict(zip_longest(columns, cells, fillvalue='')))
+    write(name, [dict(zip_longest(columns, cells, fillvalue='')) for cells in ROWS])
 
 
 def seconds(work):
@@ -178,7 +176,7 @@ def preparing(megabytes):
 def starting():
     with tempfile.TemporaryDirectory() as folder:
         works = [('-c', 'import torch'), ('-c', 'import torch, bigramv2'),
-                 ('bigramv2.py', '--max_iters', 1, '--max_new_tokens', 1, '--out_dir', folder)]
+                 ('bigramv2.py', '--device', 'cpu', '--max_iters', 1, '--max_new_tokens', 1, '--out_dir', folder)]
         runs = [[command(*words)[0] for words in works] for _ in range(ROUNDS)]
     bare, imported, whole = (statistics.median(column) for column in zip(*runs))
     note('import of bigramv2, s, against import torch', f'{imported:.2f}', f'{bare:.2f}', f'{imported - bare:+.2f} s')
@@ -192,7 +190,6 @@ def first_version():
 
 
 def main():
-    bigramv2.device = 'cpu'
     print(f'torch {torch.__version__}, {torch.get_num_threads()} threads')
     training_step()
     sampling(3, 128, 4, 128, 200 if QUICK else 500)

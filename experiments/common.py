@@ -4,6 +4,7 @@ Every script takes --quick: a trial with a few steps of everything, whose result
 """
 import csv
 import json
+import math
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ import torch  # noqa: E402
 
 import bigramv2  # noqa: E402
 
+bigramv2.device, bigramv2.fused_attention = 'cpu', True  # all is measured on the CPU
 PROMPT = 'ROMEO:\n'
 
 
@@ -58,12 +60,13 @@ def train(spoil=None, **settings):
 def measure(model, data, vocab, seconds):
     """The row of a trained model: its validation loss is over the whole split."""
     train_loss = bigramv2.estimate_loss(model, data['train'], bigramv2.eval_windows)
+    val_loss = bigramv2.estimate_loss(model, data['val'], 10 if QUICK else 10 ** 9)
     return {
-        'val': f'{bigramv2.estimate_loss(model, data["val"], 10 if QUICK else 10 ** 9):.4f}',
+        'val': f'{val_loss:.4f}',
         'train': f'{train_loss:.4f}',
         'seconds': f'{seconds:.1f}',
         'parameters': sum(p.numel() for p in model.parameters() if p.requires_grad),
-        'sample': sample(model, vocab),
+        'sample': sample(model, vocab) if math.isfinite(val_loss) else '',
     }
 
 
@@ -101,6 +104,13 @@ def best_runs(table, column, name, seed):
     first = [row for row in rows if row['seed'] == seed]
     rate = min(first, key=lambda row: float(row['val'].replace('nan', 'inf')))['rate']
     return [row for row in rows if row['rate'] == rate]
+
+
+def write(name, rows):
+    """A whole table in results/, in place of the old one."""
+    (RESULTS / name).unlink(missing_ok=True)
+    for row in rows:
+        append(name, row)
 
 
 def append(name, row):
@@ -153,9 +163,24 @@ def run_all(script, table, jobs, at_once=CORES, threads=1):
         sys.exit(f'{e.stderr}{name} failed at {e.cmd[2:]}. {GO_ON}')
 
 
+def two_seeds(table, column, rates, seeds):
+    """Rounds for `start`: each name at each of its rates with the first seed, and at the best with the second."""
+    def first():
+        jobs = [(name, seeds[0], rate) for name in rates for rate in rates[name]]
+        return missing(table, jobs, column, 'seed', 'rate')
+
+    def second():
+        jobs = [(name, seeds[1], best_runs(table, column, name, seeds[0])[0]['rate']) for name in rates]
+        return missing(table, jobs, column, 'seed', 'rate')
+
+    return first, second
+
+
 def start(script, main, table, *rounds, **how):
-    """With arguments do that one job and print its row; without, do all jobs that the table lacks, round by round."""
-    bigramv2.device = 'cpu'  # with one thread for each training, so that all cores have work
+    """With arguments do that one job and print its row; without, do all jobs that the table lacks, round by round.
+
+    Each training has one thread, so that all cores have work.
+    """
     if ARGS:
         print(json.dumps(main(*ARGS)))
         return

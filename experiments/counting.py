@@ -10,7 +10,7 @@ Writes results/counting.csv, a row for each number of characters. With a TEXT (a
 import time
 
 import numpy as np
-from common import ARGS, QUICK, RESULTS, append, bigramv2
+from common import ARGS, QUICK, bigramv2, write
 from numpy.lib.stride_tricks import sliding_window_view
 
 import bigram
@@ -74,9 +74,7 @@ def main():
                      'seconds': f'{time.process_time() - begun:.1f}', 'contexts': contexts})
         print('{characters} characters: validation loss {val}, {seconds} s, {contexts:,} contexts'.format(**rows[-1]))
     if not ARGS:
-        (RESULTS / 'counting.csv').unlink(missing_ok=True)
-        for row in rows:
-            append('counting.csv', row)
+        write('counting.csv', rows)
 
 
 if __name__ == '__main__':

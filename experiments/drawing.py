@@ -94,7 +94,7 @@ def strip(marked):
         part('heads', part('head', heads[0]), *heads[1:], box(368, y + 106, 80, 20, 'projection')),
         part('feed_forward', box(468, y + 78, 168, 54, 'feed-forward', 'C → 4C, ReLU, 4C → C', kind='small')),
 
-        part('logits', box(660, y - 16, 88, 32, 'LayerNorm'), box(766, y - 16, 54, 32, 'head'),
+        part('logits', box(660, y - 16, 88, 32, 'LayerNorm'), box(766, y - 16, 54, 32, 'matrix'),
              box(759, y + 62, 68, 28, 'softmax')),
         arrow((748, y), (766, y)), arrow((793, y + 16), (793, y + 62)),
         text(720, y + 43, 'logits <tspan class="shape">(B, T, V)</tspan>'), arrow((793, y + 90), (793, y + 110)),

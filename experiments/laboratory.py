@@ -11,7 +11,7 @@ import time
 from common import ARGS, GO_ON, QUICK, RESULTS, ROOT
 
 SCRIPTS = ['counting', 'ladder', 'ablations', 'optimizers', 'hyperparameters', 'heads', 'benchmark', 'nanogpt',
-           'pictures', 'one_head', 'half_hour', 'tables']  # the longest comes late
+           'pictures', 'one_head', 'drawing', 'half_hour', 'tables']  # the longest comes late
 AT_ONCE = ['counting', 'benchmark', 'nanogpt']  # these do not continue a table: there is a whole one or none
 GIVEN = {'nanogpt': ARGS[:1], 'half_hour': ARGS[1:2]}
 

@@ -3,16 +3,16 @@
     python experiments/ladder.py                      every training that results/ladder.csv lacks
     python experiments/ladder.py 'one head' 7 0.002   one training (rung, seed, rate), which prints its row
 
-The rungs of chapter one train as `python bigram.py` does, and those of chapter two as `python bigramv2.py`, so the last
-of each is the reader's own run. The rungs of chapter two with AdamW alone are trained at three rates with the first
-seed, and at the best of them with the second. Where Muon trains, the rate is a factor for both of bigramv2's rates.
+The rungs of chapter one train as `python bigram.py` does, and those of chapter two as `python bigramv2.py`. Between the
+two, steps, batch, AdamW's betas and the windows of the measurement change too. The rungs of chapter two are trained at
+several rates with the first seed, and at the best of them with the second. Where Muon trains, the rate is a factor for
+both of bigramv2's rates.
 """
-import math
 import time
 
 import common
 import numpy as np
-from common import QUICK, bigramv2, measure, missing, start, torch, train
+from common import QUICK, bigramv2, measure, missing, start, torch, train, two_seeds
 
 import bigram
 
@@ -74,7 +74,7 @@ def with_adamw():
 
 
 def at_constant_rate():
-    bigramv2.lr_scale, bigramv2.grad_clip = (lambda step: 1.0), math.inf
+    bigramv2.lr_scale, bigramv2.grad_clip = (lambda step: 1.0), 0.0
 
 
 def by_default():
@@ -92,27 +92,18 @@ CHAPTER_ONE = {  # what comes in, and how the model differs from bigram.GPT
 CHAPTER_TWO = {  # what comes in: a change to bigramv2.GPT, how it learns, learning rates
     'wider, longer windows at even places, GELU': (default_weights, with_adamw, RATES),
     'waves, zeros, smaller embeddings': (None, with_adamw, RATES),
-    'Muon inside the blocks': (None, at_constant_rate, (0.25, 0.5)),
+    'Muon inside the blocks': (None, at_constant_rate, (0.25, 0.5, 1.0)),
     'warm-up, falling rate, clipping: bigramv2.py': (None, by_default, (1.0,)),
 }
 COUNTED = 'counting pairs'
 LADDER = [COUNTED, *CHAPTER_ONE, *CHAPTER_TWO]
+LEARNING_RATES = {rung: (bigram.learning_rate,) for rung in CHAPTER_ONE} | {
+    rung: rates for rung, (*_, rates) in CHAPTER_TWO.items()}
 
 
 def best_runs(rung):
     """The rows of a rung with the learning rate that was best with the first seed."""
     return common.best_runs(TABLE, 'rung', rung, SEEDS[0])
-
-
-def first_seed():
-    jobs = [(COUNTED, SEEDS[0], '')] + [(rung, SEEDS[0], bigram.learning_rate) for rung in CHAPTER_ONE]
-    jobs += [(rung, SEEDS[0], rate) for rung in CHAPTER_TWO for rate in CHAPTER_TWO[rung][-1]]
-    return missing(TABLE, jobs, 'rung', 'seed', 'rate')
-
-
-def second_seed():
-    jobs = [(rung, SEEDS[1], best_runs(rung)[0]['rate']) for rung in LADDER[1:]]
-    return missing(TABLE, jobs, 'rung', 'seed', 'rate')
 
 
 def train_as_chapter_one(model, tokens, interval=None):
@@ -131,10 +122,11 @@ def count(data, vocab):
     return measure(model, data, vocab, time.process_time() - begun)
 
 
-def as_chapter_one(change, seed):
+def as_chapter_one(change, seed, rate):
     """Train as bigram.py does, with its own functions."""
     data, meta = bigramv2.load_data()
-    bigram.device, bigramv2.block_size = 'cpu', bigram.block_size  # measured on windows of the size it has learnt
+    bigram.device, bigram.learning_rate = 'cpu', rate
+    bigramv2.block_size = bigram.block_size  # measured on windows of the size it has learnt
     torch.manual_seed(seed)
     model = bigram.GPT(len(meta['vocab']))
     if change:
@@ -161,11 +153,12 @@ def main(rung, seed, rate):
         data, meta = bigramv2.load_data()
         row = count(data, meta['vocab'])
     elif rung in CHAPTER_ONE:
-        row = as_chapter_one(CHAPTER_ONE[rung], int(seed))
+        row = as_chapter_one(CHAPTER_ONE[rung], int(seed), float(rate))
     else:
         row = as_chapter_two(rung, int(seed), float(rate))
     return {'rung': rung, 'seed': seed, 'rate': rate, **row}
 
 
 if __name__ == '__main__':
-    start(__file__, main, TABLE, first_seed, second_seed)
+    start(__file__, main, TABLE, lambda: missing(TABLE, [(COUNTED, SEEDS[0], '')], 'rung', 'seed', 'rate'),
+          *two_seeds(TABLE, 'rung', LEARNING_RATES, SEEDS))

@@ -18,6 +18,7 @@ X = torch.tensor([[0., 1.], [2., 0.], [0., 2.], [0., 2.]])  # (T, C)
 MATRICES = {'query': torch.tensor([[0., 1.], [0.5, 0.]]), 'key': torch.eye(2), 'value': torch.eye(2)}  # (D, C) each
 LATER = torch.ones(4, 4).triu(1) == 1                       # (T, T): what the mask hides
 HIDDEN, LINE = '#e4e4e4', '#a0a0a0'
+LETTER = {'family': 'monospace'}                            # where an l does not look like an I
 COLOURS = LinearSegmentedColormap.from_list('from orange to blue', [ORANGE, 'white', BLUE]).with_extremes(bad=HIDDEN)
 CELL, ROW = (0.4, 0.29), 1.8  # inches: width and height of a cell, height of a row of matrices with their titles
 
@@ -44,8 +45,8 @@ def cells(axis, title, numbers, names, largest=4):
         axis.text(column, row, f'{number:.{digits}f}'.replace('inf', '∞').replace('-', '−'), color=colour, fontsize=8,
                   ha='center', va='center')
     axis.set_title(title)
-    axis.set_xticks(range(len(names)), names, fontsize=8)
-    axis.set_yticks(range(len(SEEN)), SEEN)
+    axis.set_xticks(range(len(names)), names, fontsize=8, **(LETTER if len(names) == len(SEEN) else {}))
+    axis.set_yticks(range(len(SEEN)), SEEN, **LETTER)
     grid(axis, *numbers.shape)
 
 
@@ -80,14 +81,14 @@ def mask():
     T = len(SEEN)
     figure, axis = plt.subplots(figsize=(3.2, 2.6), layout='constrained')
     axis.imshow(~LATER, cmap=ListedColormap([HIDDEN, BLUE]))
-    axis.set_xticks(range(T), SEEN)
-    axis.set_yticks(range(T), SEEN)
+    axis.set_xticks(range(T), SEEN, **LETTER)
+    axis.set_yticks(range(T), SEEN, **LETTER)
     axis.xaxis.set_label_position('top')
     axis.set_xlabel('position that is looked at')
     axis.set_ylabel('position that looks')
     grid(axis, T, T)
     for row, character in enumerate(NEXT):
-        axis.text(T - 0.3, row, f'→ {character}', va='center', color=ORANGE, fontweight='bold')
+        axis.text(T - 0.3, row, f'→ {character}', va='center', color=ORANGE, fontweight='bold', **LETTER)
     axis.text(T + 0.6, (T - 1) / 2, 'to be predicted', va='center', ha='center', rotation=270, color=ORANGE)
     save(figure, 'mask.png')
 

@@ -10,7 +10,7 @@ import ladder
 import looks
 import matplotlib
 import numpy as np
-from common import PROMPT, QUICK, RESULTS, ROOT, append, bigramv2, read, torch
+from common import PROMPT, QUICK, RESULTS, ROOT, bigramv2, read, torch, write
 from torch.nn import functional as F
 
 import bigram
@@ -40,13 +40,6 @@ def save(figure, name):
     figure.savefig(RESULTS / name)
     plt.close(figure)
     print(RESULTS.relative_to(ROOT) / name)
-
-
-def write(name, rows):
-    """A whole table at once, in place of the old one."""
-    (RESULTS / name).unlink(missing_ok=True)
-    for row in rows:
-        append(name, row)
 
 
 # What is trained
@@ -200,7 +193,8 @@ def heads():
         mine = [row for row in rows if row['way'] == way]
         for axis, column in zip(axes, ('milliseconds', 'megabytes')):
             points = [(int(row['H']), float(row[column])) for row in mine if row[column]]
-            axis.plot(*zip(*points), '.-', color=colour, label=label)
+            if points:  # Windows tells no megabytes
+                axis.plot(*zip(*points), '.-', color=colour, label=label)
     for axis, title in zip(axes, ('milliseconds, forward and backward', 'megabytes added to the peak memory')):
         axis.set(title=title, xlabel='heads', xscale='log', ylim=(0, None))
         axis.minorticks_off()
@@ -282,12 +276,11 @@ def temperatures(model, vocab, prompt='ROMEO:\nI s'):
 
 
 def main():
-    bigramv2.device = bigram.device = 'cpu'
+    bigram.device = 'cpu'
     if QUICK:
         bigram.max_iters, bigramv2.max_iters = 20, 60
-    if not read('curve_bigram.csv'):
+    if not (read('curve_bigram.csv') and read('curve_bigramv2.csv') and MODEL.exists()):  # both on the same machine
         train_bigram()
-    if not read('curve_bigramv2.csv') or not MODEL.exists():
         train_bigramv2()
     data, meta = bigramv2.load_data()
     model = bigramv2.GPT(len(meta['vocab'])).eval()

@@ -118,9 +118,9 @@ def passing():
     for name in ('bigram', 'bigramv2'):
         rows = read(f'curve_{name}.csv')
         passed = next((row for row in rows if float(row['val']) < counted), None)
-        said.append(f'`{name}.py` passes it after {float(passed["seconds"]):.0f} of its '
-                    f'{float(rows[-1]["seconds"]):.0f} seconds' if passed else f'`{name}.py` does not pass it')
-    return ', '.join(said) + '.'
+        said.append(f'`{name}.py` does, after {float(passed["seconds"]):.0f} of its {float(rows[-1]["seconds"]):.0f} '
+                    'seconds of training' if passed else f'`{name}.py` does not')
+    return '; '.join(said) + '.'
 
 
 def heads():

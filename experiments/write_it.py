@@ -5,8 +5,8 @@ each body only the comments are left, as an outline. Write the bodies, in any or
 
     python experiments/write_it.py                 make mine.py, or check it
     python experiments/write_it.py 2               the same for five parts of chapter two: mine2.py, from bigramv2.py
-    python experiments/write_it.py head            check one part alone
-    python experiments/write_it.py head --answer   show the answer to this part
+    python experiments/write_it.py Head            check one part alone
+    python experiments/write_it.py Head --answer   show the answer to this part
 
 A part is checked by itself: the others are taken from bigram.py while it runs. It gets random input and random weights,
 and its results are compared with those of bigram.py's own. If they differ, they are compared with those of known
@@ -259,6 +259,16 @@ def in_pieces(m, fused, *lengths):
     return torch.cat(results, dim=1)
 
 
+def without_cache(m, yours):
+    """Whether it writes nothing into a cache, which the course explains later, but is right without one."""
+    part = next(part for part in PARTS if part.name == 'MultiHeadAttn')
+    right, cache = right_results(part), torch.zeros(2, B, H, T, D)
+    new(m.MultiHeadAttn, H, C, T, 0.5).eval()(torch.randn(B, 3, C), cache=cache, past=0)
+    plain = [label for label in right if label.startswith('with x')]
+    if not cache.any() and not any(difference(yours[label], right[label]) for label in plain):
+        return 'it is right without a cache, and does not use one yet (section Writing faster)'
+
+
 def rates(m, warmup_iters, max_iters):
     m.warmup_iters, m.max_iters = warmup_iters, max_iters
     scales = [m.lr_scale(step) for step in range(max_iters)]
@@ -373,6 +383,8 @@ PARTS = [
          'x + self.ffwd(self.ln2(x))', 'self.ln2(x + self.ffwd(x))'),
         ('attention is missing', 'x = x + self.sa(self.ln1(x))', 'pass'),
         ('feed-forward is missing', 'x = x + self.ffwd(self.ln2(x))', 'pass'),
+        ('feed-forward reads the stream from before attention; it should read the one to which attention has added',
+         'x = x + self.sa', 'old = x; x = x + self.sa', 'self.ln2(x)', 'self.ln2(old)'),
         ('the result of attention is lost: feed-forward is added to the stream from before it', 'x = x + self.sa',
          'old = x; x = x + self.sa', 'x = x + self.ffwd', 'x = old + self.ffwd'),
         ('the stream is changed in place (+=), and the backward pass needs what it was: write x = x + ...',
@@ -418,6 +430,8 @@ PARTS = [
         ('the model gets the first block_size tokens, and should get the last ones', '-block_size:', ':block_size'),
         ('the likeliest token is taken (argmax), and should be drawn', DRAW, 'probs.argmax(-1, keepdim=True)'),
         ('the softmax is missing', 'F.softmax(logits[:, -1], dim=-1)', 'logits[:, -1]'),
+        ('the beginning of the text is lost: only what the model gets should be cut',
+         'logits, _ = self(idx[:, -block_size:])', 'idx = idx[:, -block_size:]; logits, _ = self(idx)'),
         ('the new token replaces the text, and should be appended', 'torch.cat((idx, new), dim=1)', 'new'),
         ('the new token is put before the text, and should be appended', '(idx, new)', '(new, idx)'),
         ('only the new tokens are returned; the text that was given belongs before them', 'return idx',
@@ -459,28 +473,11 @@ PARTS = [
         ('dropout acts in writing too: the kernel needs p = 0 outside training', ' * self.training', ''),
         ('dropout after the projection is missing', 'self.dropout(self.proj(out))', 'self.proj(out)'),
         ('the projection is missing', 'self.proj(out)', 'out'),
-        ('the cache is not used: a new position does not see the earlier ones', 'cache is not None', 'False',
-         'past + T', 'T', 'past:S', ':T'),
+        ('the cache is not used: a new position does not see the earlier ones (section Writing faster)',
+         'cache is not None', 'False', 'past + T', 'T', 'past:S', ':T'),
         ('keys and values are not stored in the cache', 'cache[:, :, :, past:S] =',
          'cache = cache.clone(); cache[:, :, :, past:S] ='),
-    ], lambda m, yours: sees_later(new(m.MultiHeadAttn, H, C, T, 0.5).eval()), chapter=2),
-    Part('GPT.draw', 'Writing faster', lambda m: {
-        f'share of each token in 3,000 draws, temperature {temperature}, top_k {top_k}{" (all tokens)" * (not top_k)}':
-            lambda temperature=temperature, top_k=top_k: drawn(m, temperature, top_k)
-        for temperature, top_k in ((1.0, 0), (0.5, 0), (2.0, 0), (1.0, 2), (0.0, 0), (1.0, 100))
-    }, [
-        ('the temperature changes nothing: it should divide the logits, before the softmax', '/ temperature', ''),
-        ('the logits are multiplied by the temperature, and should be divided', '/ temperature', '* temperature'),
-        ('at temperature 0 the likeliest token should be taken', 'if temperature < 1e-9:', 'if False:'),
-        ('the likeliest token is taken (argmax), and should be drawn', 'if temperature < 1e-9:', 'if True:'),
-        ('top_k is not used', 'if top_k:', 'if False:'),
-        ('top_k = 0 should mean all tokens', 'if top_k:', 'if True:'),
-        ('top_k may be larger than V; then it means all tokens', 'min(top_k, logits.shape[-1])', 'top_k'),
-        ('the k least likely tokens are kept, and should be the likeliest', 'logits.shape[-1]))',
-         'logits.shape[-1]), largest=False)'),
-        ('it returns a place among the k likeliest, and should return the token there',
-         "torch.full_like(logits, float('-inf')).scatter(1, tokens, kept)", 'kept'),
-    ], chapter=2),
+    ], lambda m, yours: sees_later(new(m.MultiHeadAttn, H, C, T, 0.5).eval()) or without_cache(m, yours), chapter=2),
     Part('orthogonalize', 'A better optimiser: Muon', lambda m: {
         f'with g {size}': lambda size=size: call(m.orthogonalize, torch.randn(size) / 4)
         for size in ((3, 6), (6, 3), (4, 4))
@@ -503,6 +500,23 @@ PARTS = [
          'min((step + 1) / (warmup_iters + 1), 1) * ('),
         ('the rate begins to fall only after the warm-up', '1 - step / max_iters',
          '1 - (step - warmup_iters) / (max_iters - warmup_iters)'),
+    ], chapter=2),
+    Part('GPT.draw', 'Writing faster', lambda m: {
+        f'share of each token in 3,000 draws, temperature {temperature}, top_k {top_k}{" (all tokens)" * (not top_k)}':
+            lambda temperature=temperature, top_k=top_k: drawn(m, temperature, top_k)
+        for temperature, top_k in ((1.0, 0), (0.5, 0), (2.0, 0), (1.0, 2), (0.0, 0), (1.0, 100))
+    }, [
+        ('the temperature changes nothing: it should divide the logits, before the softmax', '/ temperature', ''),
+        ('the logits are multiplied by the temperature, and should be divided', '/ temperature', '* temperature'),
+        ('at temperature 0 the likeliest token should be taken', 'if temperature < 1e-9:', 'if False:'),
+        ('the likeliest token is taken (argmax), and should be drawn', 'if temperature < 1e-9:', 'if True:'),
+        ('top_k is not used', 'if top_k:', 'if False:'),
+        ('top_k = 0 should mean all tokens', 'if top_k:', 'if True:'),
+        ('top_k may be larger than V; then it means all tokens', 'min(top_k, logits.shape[-1])', 'top_k'),
+        ('the k least likely tokens are kept, and should be the likeliest', 'logits.shape[-1]))',
+         'logits.shape[-1]), largest=False)'),
+        ('it returns a place among the k likeliest, and should return the token there',
+         "torch.full_like(logits, float('-inf')).scatter(1, tokens, kept)", 'kept'),
     ], chapter=2),
 ]
 
@@ -782,7 +796,7 @@ def report(chapter, parts, command):
             print(f'    {text}')
         todo += [part.name] * (sentence is not None)
     if todo:
-        print(f'\n{len(parts) - len(todo)} of {len(parts)} are right. Next: {todo[0]}. If you are stuck, '
+        print(f'\nRight: {len(parts) - len(todo)} of {len(parts)}. Next: {todo[0]}. If you are stuck, '
               f'see its answer:\n\n    {command} {todo[0]} --answer')
     elif len(parts) > 1:
         print(f'\nAll {len(parts)} parts are right. It is your GPT now; train it:\n\n    python {file}')

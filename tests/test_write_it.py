@@ -335,6 +335,7 @@ MISTAKES = {
         ('x + self.sa(self.ln1(x))', 'self.ln1(x) + self.sa(self.ln1(x))', 'ln1 normalises the stream itself'),
         ('attended + self.ffwd', 'x + self.ffwd', 'the result of attention is lost'),
         ('self.ln2', 'self.ln1', 'ln1 is used twice'),
+        ('self.ln2(attended)', 'self.ln2(x)', 'feed-forward reads the stream from before attention'),
         ('attended = x + self.sa(self.ln1(x))', 'x += self.sa(self.ln1(x))\nattended = x', 'it changes the tensor'),
         ('done = attended + self.ffwd(self.ln2(attended))\nreturn done',
          'attended += self.ffwd(self.ln2(attended))\nreturn attended', 'write x = x + ...'),
@@ -377,6 +378,7 @@ MISTAKES = {
         ('(idx, new[:, None])', '(new[:, None], idx)', 'before the text'),
         ('return idx', 'return idx[:, -max_new_tokens:]', 'only the new tokens are returned'),
         ('\nreturn', '\n    return', 'the shape of result is (2, 4), and should be (2, 15)'),
+        ('seen = idx', 'seen = idx = idx', 'the beginning of the text is lost'),
         ('torch.distributions.Categorical(logits=logits).sample()', 'torch.multinomial(logits, 1)[:, 0]',
          'the softmax is missing'),
         ('Categorical(logits=logits)', 'Categorical(logits=2 * logits)', 'share[0] is '),
@@ -466,6 +468,9 @@ def test_no_two_known_mistakes_of_a_part_give_the_same(name):
      'the scores are not divided by the root of D; dropout of the weights is missing'),
     ('FeedForward', [('self.proj(hidden)', 'hidden'), ('self.dropout(out)', 'out')],
      'dropout is missing; the projection is missing (the shape of result is (2, 8, 48), and should be (2, 8, 12))'),
+    ('MultiHeadAttn', [('if cache is not None:', 'past = 0\nif False:'),
+                       ('self.attn_dropout(', '(nn.Identity() if fused_attention else self.attn_dropout)(')],
+     'it is right without a cache, and does not use one yet (section Writing faster)'),
 ])
 def test_two_mistakes_at_once_are_both_named(name, edits, words):
     body = WAYS[name][0]
