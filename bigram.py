@@ -143,7 +143,7 @@ class GPT(nn.Module):
         self.head = nn.Linear(n_embd, vocab_size)
 
     def forward(self, idx, targets=None):
-        positions = torch.arange(idx.shape[1], device=idx.device)           # (T,): 0, 1, 2, ...
+        positions = torch.arange(idx.shape[1], device=idx.device)           # (T,): 0, 1, 2, ..., on the device of idx
         x = self.token_embedding(idx) + self.position_embedding(positions)  # (B, T, C) + (T, C) -> (B, T, C)
         x = self.blocks(x)                                                  # (B, T, C), through all blocks
         logits = self.head(self.ln(x))                                      # (B, T, V), of the normalised stream

@@ -75,7 +75,7 @@ def encode(text, vocab):
 def windows(data, starts):
     """Cut windows out of data (N,) at the places starts (B,): inputs (B, T), and as targets (B, T) the next tokens."""
     places = starts[:, None] + np.arange(block_size + 1)                 # (B, 1) + (T + 1,) -> (B, T + 1)
-    tokens = torch.from_numpy(data[places].astype(np.int64)).to(device)  # (B, T + 1), as int64
+    tokens = torch.from_numpy(data[places].astype(np.int64)).to(device)  # (B, T + 1), int64, on the device
     return tokens[:, :-1], tokens[:, 1:]
 
 
@@ -156,12 +156,12 @@ class MultiHeadAttn(nn.Module):
         v = self.value(x).view(B, T, self.num_heads, -1).transpose(1, 2)  # values: (B, H, T, D)
         S = past + T                                                    # positions to look at; in training S = T
         if cache is not None:
-            cache[:, :, :, past:S] = torch.stack((k, v))                # (2, B, H, T, D), behind the earlier ones
+            cache[:, :, :, past:S] = torch.stack((k, v))                # (2, B, H, T, D), put behind the earlier ones
             k, v = cache[0, :, :, :S], cache[1, :, :, :S]               # (B, H, S, D) each
         mask = self.tril[past:S, :S]                                    # (T, S): no position sees a later one
         if fused_attention:
             p = self.attn_dropout.p * self.training
-            mask = mask if 1 < T < S else None  # one position may see all; for T = S, is_causal makes the mask, faster
+            mask = mask if 1 < T < S else None  # T = 1: it sees all. T = S: is_causal makes the mask, which is faster
             out = F.scaled_dot_product_attention(q, k, v, mask, p, is_causal=T == S)  # (B, H, T, D)
         else:  # the same, line by line
             scores = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5      # (B, H, T, D) @ (B, H, D, S) -> (B, H, T, S)
@@ -281,11 +281,11 @@ def orthogonalize(g):
     is between 0.68 and 1.14.
     """
     if g.shape[0] > g.shape[1]:
-        return orthogonalize(g.T).T                           # transposed and back, so that x @ x.T is small
-    x = g / (g.norm() + 1e-7)                                 # now no singular value is above 1
+        return orthogonalize(g.T).T                           # transpose, and back: x @ x.T is smaller so
+    x = g / (g.norm() + 1e-7)                                 # no singular value above 1; g may be 0
     for _ in range(5):
         a = x @ x.T                                           # (rows, rows)
-        b = torch.addmm(a, a, a, beta=-4.7750, alpha=2.0315)  # -4.7750 a + 2.0315 a @ a, in one call: addmm
+        b = torch.addmm(a, a, a, beta=-4.7750, alpha=2.0315)  # -4.7750 a + 2.0315 a @ a, in one call
         x = torch.addmm(x, b, x, beta=3.4445)                 # 3.4445 x + b @ x: (rows, columns)
     return x
 

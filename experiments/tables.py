@@ -38,6 +38,15 @@ def two(rows, column):
     return f'{mean(values):.3f}{spread}'
 
 
+def change(rows, others):
+    """How much higher the loss of some runs is than that of others, if the difference is beyond twice the ±."""
+    some, other = ([float(row['val']) for row in runs] for runs in (rows, others))
+    if len(some) < 2 or len(other) < 2:
+        return ''
+    spread = max(max(losses) - min(losses) for losses in (some, other)) / 2
+    return f'{mean(some) - mean(other):+.3f}' if abs(mean(some) - mean(other)) > 2 * spread else 'no effect'
+
+
 def seconds(rows):
     return f'{mean(float(row["seconds"]) for row in rows):.0f}'
 
@@ -49,13 +58,15 @@ def line(text, characters=None):
 
 def ladder():
     """A rung that has not been measured is left out."""
-    rows, measured = [], {row['rung'] for row in read('ladder.csv')}
+    rows, measured, runs = [], {row['rung'] for row in read('ladder.csv')}, []
     for rung in filter(measured.__contains__, LADDER):
-        runs = best_runs(rung)
-        rows.append([rung, two(runs, 'val'), seconds(runs), f'{int(runs[0]["parameters"]):,}'])
+        before, runs = runs, best_runs(rung)
+        before *= 1 + (rung == 'one head')  # counting has no seed
+        rows.append([rung, two(runs, 'val'), change(runs, before), seconds(runs), f'{int(runs[0]["parameters"]):,}'])
     six = next(row for row in read('counting.csv') if row['characters'] == '6')
-    rows.insert(1, ['counting up to six characters', f'{float(six["val"]):.3f}', f'{float(six["seconds"]):.0f}', ''])
-    return table(['rung', 'val loss', 'seconds', 'parameters'], rows)
+    counted = ['counting up to six characters', f'{float(six["val"]):.3f}', '', f'{float(six["seconds"]):.0f}', '']
+    rows.insert(1, counted)
+    return table(['rung', 'val loss', 'change', 'seconds', 'parameters'], rows)
 
 
 def hyperparameters():
@@ -75,11 +86,13 @@ def ablations():
     groups = by(read('ablations.csv'), 'part', 'steps')
     rows = []
     for part in [*PARTS, *ELSEWHERE]:
-        short, whole = (groups.get((part, steps), []) for steps in ('600', '2000'))
-        if short or whole:
-            rows.append([part, *(two(runs, 'val') if runs else '' for runs in (short, whole)),
-                         line((whole or short)[0]['sample'], 44)])
-    return table(['taken out', '600 steps', '2,000 steps', 'what it writes after `ROMEO:`'], rows)
+        row, before = [part], part.rpartition(': ')[0]
+        for steps in '600', '2000':
+            runs = groups.get((part, steps), [])
+            whole = groups.get((f'{before}: nothing' if before else 'nothing', steps))
+            row += [two(runs, 'val') if runs else '', change(runs, whole) if runs and runs != whole else '']
+        rows.append(row)
+    return table(['taken out', '600 steps', 'cost', '2,000 steps', 'cost'], rows)
 
 
 def optimizers():

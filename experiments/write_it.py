@@ -46,6 +46,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = {1: ('bigram.py', 'mine.py'), 2: ('bigramv2.py', 'mine2.py')}
 B, T, C, H, D, V = 2, 8, 12, 3, 4, 7  # small, and no two are equal, so that a wrong shape shows
 SIZES = dict(block_size=T, n_embd=C, num_heads=H, num_layers=2, batch_size=5, dropout=0.5, device='cpu')
+ZEROS = 'with a g of zeros, as some first gradients are'
+HALF = 'it is right without a cache'
 LIMIT = 20  # seconds for a part, which needs a fraction of one
 
 
@@ -192,6 +194,15 @@ def answered(m, length, with_targets=True):
     return found | {f'the gradient of {name}': p.grad for name, p in model.named_parameters()}
 
 
+def elsewhere(m):
+    """Where the positions are if a tensor that does not say its device goes to meta, which is always there."""
+    model, idx, seen = new(m.GPT, V).eval(), torch.randint(V, (B, T)), ['meta']
+    model.position_embedding.register_forward_pre_hook(lambda module, args: seen.append(args[0].device.type))
+    with contextlib.suppress(Exception), torch.device('meta'):
+        seen[0] = model(idx)[0].device.type
+    return {'the device of the positions': 'meta' if 'meta' in seen else 'cpu'}
+
+
 class Descent:
     """The simplest optimiser; it notes the order of the calls. (The first use of torch's own takes two seconds.)"""
 
@@ -259,14 +270,11 @@ def in_pieces(m, fused, *lengths):
     return torch.cat(results, dim=1)
 
 
-def without_cache(m, yours):
-    """Whether it writes nothing into a cache, which the course explains later, but is right without one."""
-    part = next(part for part in PARTS if part.name == 'MultiHeadAttn')
-    right, cache = right_results(part), torch.zeros(2, B, H, T, D)
-    new(m.MultiHeadAttn, H, C, T, 0.5).eval()(torch.randn(B, 3, C), cache=cache, past=0)
-    plain = [label for label in right if label.startswith('with x')]
-    if not cache.any() and not any(difference(yours[label], right[label]) for label in plain):
-        return 'it is right without a cache, and does not use one yet (section Writing faster)'
+def wrong_dropout(m, yours):
+    right = right_results(next(part for part in PARTS if part.name == 'MultiHeadAttn'))
+    first = next(label for label in right if difference(yours[label], right[label]))
+    if first.startswith('in training'):
+        return 'dropout is wrong: it is on the weights (dropout_p of the kernel) and after the projection'
 
 
 def rates(m, warmup_iters, max_iters):
@@ -394,8 +402,10 @@ PARTS = [
         f'with idx {B, T}': lambda: answered(m, T),
         f'with idx {B, 5}, which is shorter than block_size': lambda: answered(m, 5),
         'without targets, where the loss is None': lambda: answered(m, T, with_targets=False),
+        'where new tensors go to another device': lambda: elsewhere(m),
     }, [
         ('the position embedding is not added', ' + self.position_embedding(positions)', ''),
+        ('the positions are on the CPU, and should be on the device of idx', ', device=idx.device', ''),
         ('there are block_size positions, and should be T: a text can be shorter', 'idx.shape[1]', 'block_size'),
         ('the blocks are missing', 'x = self.blocks(x)', 'pass'),
         ('the last norm, ln, is missing', 'self.ln(x)', 'x'),
@@ -454,8 +464,8 @@ PARTS = [
     Part('MultiHeadAttn.forward', 'All heads at once', lambda m: {
         f'{what}, fused_attention = {fused}': lambda run=run, fused=fused, more=more: run(m, fused, *more)
         for what, run, *more in ((f'with x {B, T, C}', at_once),
-                                 ('with a cache, and x in pieces of 3, 1 and 4', in_pieces, 3, 1, 4),
-                                 ('in training, where dropout acts', at_once, True))
+                                 ('in training, where dropout acts', at_once, True),
+                                 ('with a cache, and x in pieces of 3, 1 and 4', in_pieces, 3, 1, 4))
         for fused in (False, True)
     }, [
         ('', 'if fused_attention:', 'if False:'),  # no mistake, but what follows may stand in one of the two ways
@@ -473,20 +483,21 @@ PARTS = [
         ('dropout acts in writing too: the kernel needs p = 0 outside training', ' * self.training', ''),
         ('dropout after the projection is missing', 'self.dropout(self.proj(out))', 'self.proj(out)'),
         ('the projection is missing', 'self.proj(out)', 'out'),
-        ('the cache is not used: a new position does not see the earlier ones (section Writing faster)',
+        (f'{HALF}, and does not use one yet (section Writing faster)',
          'cache is not None', 'False', 'past + T', 'T', 'past:S', ':T'),
         ('keys and values are not stored in the cache', 'cache[:, :, :, past:S] =',
          'cache = cache.clone(); cache[:, :, :, past:S] ='),
-    ], lambda m, yours: sees_later(new(m.MultiHeadAttn, H, C, T, 0.5).eval()) or without_cache(m, yours), chapter=2),
+    ], lambda m, yours: sees_later(new(m.MultiHeadAttn, H, C, T, 0.5).eval()) or wrong_dropout(m, yours), chapter=2),
     Part('orthogonalize', 'A better optimiser: Muon', lambda m: {
         f'with g {size}': lambda size=size: call(m.orthogonalize, torch.randn(size) / 4)
         for size in ((3, 6), (6, 3), (4, 4))
-    }, [
+    } | {ZEROS: lambda: call(m.orthogonalize, torch.zeros(3, 6))}, [
         ('g is not divided by its norm', ' / (g.norm() + 1e-7)', ''),
         ('the step leaves out 2.0315 a @ a', 'alpha=2.0315', 'alpha=0.0'),
         ('a tall matrix does not come back tall: transpose the result', 'orthogonalize(g.T).T', 'orthogonalize(g.T)'),
         *((f'the number of steps is {n}, and should be 5', 'range(5)', f'range({n})') for n in (1, 4, 6)),
-    ], chapter=2),
+    ], lambda m, yours: 'a g of zeros is divided by 0: add a little, 1e-7, to its norm' if yours[ZEROS].isnan().any()
+         and yours['with g (4, 4)'].isfinite().all() else None, chapter=2),
     Part('lr_scale', 'The learning rate', lambda m: {
         f'with warmup_iters {warmup} and max_iters {most}': lambda warmup=warmup, most=most: rates(m, warmup, most)
         for warmup, most in ((3, 12), (0, 7))
@@ -785,19 +796,21 @@ def report(chapter, parts, command):
         sys.exit(f'{file}, line {line}: {sentence}. Nothing in it can be checked before this is mended.')
     print(f'{"part":20}{"":17}{"line of " + file:18}section of the README')
     todo = []
-    for part in parts:
+    for place, part in enumerate(parts):
         sentence, line, printed = found.get(part.name, ['', None, ''])
         if part.path not in nodes:
             sentence = f'there is no {part.path} in {file} any more'
-        verdict = 'right' if sentence is None else 'wrong' if sentence else 'not written yet'
+        half = (sentence or '').startswith(HALF)
+        verdict = 'right' if sentence is None else 'half done' if half else 'wrong' if sentence else 'not written yet'
         line = line or (nodes[part.path].lineno if part.path in nodes else '')
         print(f'{part.name:20}{verdict:17}{line:<18}{part.section}')
         for text in textwrap.wrap(sentence or '', 96) + [f'it prints: {text}' for text in printed.splitlines()[:3]]:
             print(f'    {text}')
-        todo += [part.name] * (sentence is not None)
+        todo += [(half, place, part.name)] * (sentence is not None)
     if todo:
-        print(f'\nRight: {len(parts) - len(todo)} of {len(parts)}. Next: {todo[0]}. If you are stuck, '
-              f'see its answer:\n\n    {command} {todo[0]} --answer')
+        *_, first = min(todo)  # what is half done comes last
+        print(f'\nRight: {len(parts) - len(todo)} of {len(parts)}. Next: {first}. If you are stuck, '
+              f'see its answer:\n\n    {command} {first} --answer')
     elif len(parts) > 1:
         print(f'\nAll {len(parts)} parts are right. It is your GPT now; train it:\n\n    python {file}')
     return not todo

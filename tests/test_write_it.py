@@ -236,7 +236,7 @@ for step in range(5):
     x = 3.4445 * x - 4.7750 * a @ x + 2.0315 * a @ a @ x
 return x
 """, """
-x = g / g.square().sum() ** 0.5
+x = g / (g.square().sum() + 1e-9) ** 0.5
 tall = len(x) > len(x[0])
 x = x.T if tall else x
 for step in range(5):
@@ -348,6 +348,7 @@ MISTAKES = {
     'GPT': [
         (' + self.position_embedding.weight[:T]', '', 'the position embedding is not added'),
         ('weight[:T]', 'weight', 'there are block_size positions'),
+        ('self.position_embedding.weight[:T]', 'self.position_embedding(torch.arange(T))', 'positions are on the CPU'),
         ('    x = block(x)', '    block(x)', 'the blocks are missing'),
         ('x = self.ln(x)', '', 'the last norm, ln, is missing'),
         ('logits.view', 'logits.softmax(-1).view', 'a softmax comes before F.cross_entropy'),
@@ -403,7 +404,7 @@ MISTAKES = {
         ('self.attn_dropout(scores.softmax(dim=3))', 'scores.softmax(dim=3)', 'dropout of the weights is missing'),
         ('self.dropout(self.proj(out))', 'self.proj(out)', 'dropout after the projection is missing'),
         ('if cache is not None:', 'if cache is not None:\n    cache = cache.clone()', 'not stored in the cache'),
-        ('if cache is not None:', 'past = 0\nif False:', 'the cache is not used'),
+        ('if cache is not None:', 'past = 0\nif False:', 'it is right without a cache'),
     ],
     'draw': [
         ('logits / temperature', 'logits', 'the temperature changes nothing'),
@@ -417,6 +418,7 @@ MISTAKES = {
     ],
     'orthogonalize': [
         (' / (g.norm() + 1e-7)', '', 'not divided by its norm'),
+        (' + 1e-7', '', 'a g of zeros is divided by 0'),
         ('range(5)', 'range(4)', 'the number of steps is 4'),
         ('range(5)', 'range(6)', 'the number of steps is 6'),
         ('return x', 'return x.T', 'the shape of result is (6, 3), and should be (3, 6)'),
@@ -470,7 +472,7 @@ def test_no_two_known_mistakes_of_a_part_give_the_same(name):
      'dropout is missing; the projection is missing (the shape of result is (2, 8, 48), and should be (2, 8, 12))'),
     ('MultiHeadAttn', [('if cache is not None:', 'past = 0\nif False:'),
                        ('self.attn_dropout(', '(nn.Identity() if fused_attention else self.attn_dropout)(')],
-     'it is right without a cache, and does not use one yet (section Writing faster)'),
+     'dropout is wrong: it is on the weights (dropout_p of the kernel) and after the projection'),
 ])
 def test_two_mistakes_at_once_are_both_named(name, edits, words):
     body = WAYS[name][0]
