@@ -66,7 +66,7 @@ def ladder():
     six = next(row for row in read('counting.csv') if row['characters'] == '6')
     counted = ['counting up to six characters', f'{float(six["val"]):.3f}', '', f'{float(six["seconds"]):.0f}', '']
     rows.insert(1, counted)
-    return table(['rung', 'val loss', 'change', 'seconds', 'parameters'], rows)
+    return table(['rung', 'val loss', 'change', 'seconds, one thread', 'parameters'], rows)
 
 
 def hyperparameters():
