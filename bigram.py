@@ -26,7 +26,7 @@ n_embd = 96           # C: channels, the width of the model
 num_heads = 4         # H: attention heads in a block, each of size D = C / H
 num_layers = 3        # how many blocks, one after the other
 dropout = 0.0         # share of numbers set to 0 in training, against overfitting
-seed = 1337           # same seed, same machine: same result
+seed = 1337           # same seed, same machine: same result (on a CPU)
 device = 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
@@ -166,7 +166,7 @@ class GPT(nn.Module):
 # Training
 
 def train_step(model, optimizer, x, y):
-    """Change all parameters a little, so that the loss on inputs x and targets y, (B, T) each, falls. Return it, ()."""
+    """Change all parameters a little: the loss on inputs x and targets y, (B, T) each, should fall. Return it, ()."""
     logits, loss = model(x, y)  # (B, T, V), ()
     optimizer.zero_grad()       # forget the gradients of the step before
     loss.backward()             # the gradient of the loss for each parameter

@@ -133,9 +133,9 @@ class MultiHeadAttention(nn.Module):
 class MultiHeadAttn(nn.Module):
     """The same function with all heads at once: (B, T, C) -> (B, T, C).
 
-    One matrix holds the matrices of all heads, and H becomes a dimension of the tensors. In training there is no cache,
-    so skip it for now. `GPT.stream` passes one of shape (2, B, H, block_size, D): the keys and values of the `past`
-    positions before x. Those of x are added.
+    One matrix holds the matrices of all heads, and H becomes a dimension of the tensors. (Keys, queries and values stay
+    apart: Muon makes each matrix orthogonal.) In training there is no cache, so skip it for now. `GPT.stream` passes
+    one of shape (2, B, H, block_size, D): the keys and values of the `past` positions before x. Those of x are added.
     """
 
     def __init__(self, num_heads, n_embd, block_size, dropout):
@@ -305,7 +305,7 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             lr, beta = group['lr'], group['momentum']
             for p in group['params']:                                    # (rows, columns)
-                if p.grad is None:  # p is not used
+                if p.grad is None:  # p is not used, or frozen
                     continue
                 mean = self.state[p].setdefault('mean', torch.zeros_like(p))
                 mean.lerp_(p.grad, 1 - beta)                             # running mean: beta * mean + (1 - beta) * grad
@@ -318,8 +318,7 @@ def make_optimizers(model):
     """Muon for the matrices inside the blocks, AdamW for the rest: embeddings, head, gains and biases."""
     matrices, rest = [], []
     for name, p in model.named_parameters():
-        if p.requires_grad:
-            (matrices if name.startswith('blocks.') and p.ndim == 2 else rest).append(p)
+        (matrices if name.startswith('blocks.') and p.ndim == 2 else rest).append(p)
     return [Muon(matrices, lr=learning_rate, weight_decay=weight_decay),
             torch.optim.AdamW(rest, lr=adamw_learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)]
 
@@ -473,7 +472,7 @@ def configure(argv):
         parser.add_argument(f'--no-{name}', dest=name, action='store_false', help=argparse.SUPPRESS)
     given = vars(parser.parse_args(argv))
     own, fresh = HYPERPARAMETERS | OPTIONS, {}
-    for line in ast.parse(top).body:  # the top again, with the flags: what is computed from others follows them
+    for line in ast.parse(top).body:  # the top again, with the flags: so fused_attention follows --device
         exec(ast.unparse(line), fresh)
         fresh.update(given)
     globals().update({name: value for name, value in fresh.items() if name[0] != '_' and type(value) in

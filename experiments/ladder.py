@@ -81,10 +81,10 @@ def by_default():
     pass
 
 
-RATES = (0.001, 0.002, 0.004)
+RATES = (0.001, 0.002, 0.004, 0.008)
 CHAPTER_ONE = {  # what comes in, and how the model differs from bigram.GPT
     'one head': one_head,
-    'four heads': many_heads,
+    'four heads, projection': many_heads,
     'feed-forward': feed_forward,
     'residual and LayerNorm: a block': one_block,
     'three blocks: bigram.py': None,
@@ -92,7 +92,7 @@ CHAPTER_ONE = {  # what comes in, and how the model differs from bigram.GPT
 CHAPTER_TWO = {  # what comes in: a change to bigramv2.GPT, how it learns, learning rates
     'wider, longer windows at even places, GELU': (default_weights, with_adamw, RATES),
     'waves, zeros, smaller embeddings': (None, with_adamw, RATES),
-    'Muon inside the blocks': (None, at_constant_rate, (0.25, 0.5, 1.0)),
+    'Muon inside the blocks': (None, at_constant_rate, (0.25, 0.5, 1.0, 2.0)),
     'warm-up, falling rate, clipping: bigramv2.py': (None, by_default, (1.0,)),
 }
 COUNTED = 'counting pairs'

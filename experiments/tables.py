@@ -7,7 +7,7 @@ link such as [`Head` in bigram.py](bigram.py) gets the lines of Head. The tests 
 import ast
 import re
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 
 import common
 from ablations import ELSEWHERE, PARTS
@@ -38,13 +38,19 @@ def two(rows, column):
     return f'{mean(values):.3f}{spread}'
 
 
-def change(rows, others):
-    """How much higher the loss of some runs is than that of others, if the difference is beyond twice the ±."""
-    some, other = ([float(row['val']) for row in runs] for runs in (rows, others))
-    if len(some) < 2 or len(other) < 2:
-        return ''
-    spread = max(max(losses) - min(losses) for losses in (some, other)) / 2
-    return f'{mean(some) - mean(other):+.3f}' if abs(mean(some) - mean(other)) > 2 * spread else 'no effect'
+def losses(rows):
+    return [float(row['val']) for row in rows]
+
+
+def noise(groups):
+    """How far apart two seeds usually are: the median over the groups of rows that have several."""
+    return median(max(losses(rows)) - min(losses(rows)) for rows in groups if len(rows) > 1)
+
+
+def change(rows, others, noise):
+    """How much higher the mean loss of some rows is than that of others, if this is beyond twice the noise."""
+    difference = mean(losses(rows)) - mean(losses(others))
+    return f'{difference:+.3f}' if abs(difference) > 2 * noise else 'no effect'
 
 
 def seconds(rows):
@@ -58,14 +64,15 @@ def line(text, characters=None):
 
 def ladder():
     """A rung that has not been measured is left out."""
-    rows, measured, runs = [], {row['rung'] for row in read('ladder.csv')}, []
-    for rung in filter(measured.__contains__, LADDER):
-        before, runs = runs, best_runs(rung)
-        before *= 1 + (rung == 'one head')  # counting has no seed
-        rows.append([rung, two(runs, 'val'), change(runs, before), seconds(runs), f'{int(runs[0]["parameters"]):,}'])
+    measured, rows, before = {row['rung'] for row in read('ladder.csv')}, [], None
+    rungs = {rung: best_runs(rung) for rung in LADDER if rung in measured}
+    for rung, runs in rungs.items():
+        rows.append([rung, two(runs, 'val'), change(runs, before, noise(rungs.values())) if before else '',
+                     seconds(runs), f'{int(runs[0]["parameters"]):,}'])
+        before = runs
     six = next(row for row in read('counting.csv') if row['characters'] == '6')
     counted = ['counting up to six characters', f'{float(six["val"]):.3f}', '', f'{float(six["seconds"]):.0f}', '']
-    rows.insert(1, counted)
+    rows.insert(0, counted)
     return table(['rung', 'val loss', 'change', 'seconds, one thread', 'parameters'], rows)
 
 
@@ -90,7 +97,8 @@ def ablations():
         for steps in '600', '2000':
             runs = groups.get((part, steps), [])
             whole = groups.get((f'{before}: nothing' if before else 'nothing', steps))
-            row += [two(runs, 'val') if runs else '', change(runs, whole) if runs and runs != whole else '']
+            usual = noise(rows for (_, other), rows in groups.items() if other == steps)
+            row += [two(runs, 'val') if runs else '', change(runs, whole, usual) if runs and runs != whole else '']
         rows.append(row)
     return table(['taken out', '600 steps', 'cost', '2,000 steps', 'cost'], rows)
 
@@ -188,8 +196,8 @@ def rung(name):
     """What a part of chapter one buys, in a paragraph beside it."""
     order = [COUNTED, *CHAPTER_ONE]
     runs, before = best_runs(name), best_runs(order[order.index(name) - 1])
-    return (f'**What it buys:** a validation loss of **{two(runs, "val")}**, after {two(before, "val")} without it. '
-            f'The model writes:\n{line(runs[0]["sample"])}')
+    return (f'**What it buys:** validation loss **{two(runs, "val")}** in place of {two(before, "val")}. It writes:\n'
+            f'{line(runs[0]["sample"])}')
 
 
 def place(file, name):
