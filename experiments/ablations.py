@@ -35,10 +35,19 @@ def random_positions(model):
     nn.init.normal_(model.position_embedding.weight, std=0.2)  # better than 0.5
 
 
-def no_residual(model):
+def no_zeros_in_blocks(model):
     for block in model.blocks:
         for last in (block.sa.proj, block.ffwd.proj):
-            last.reset_parameters()  # zeros would let nothing through
+            last.reset_parameters()
+
+
+def no_zeros(model):
+    no_zeros_in_blocks(model)
+    model.head.reset_parameters()
+
+
+def no_residual(model):
+    no_zeros_in_blocks(model)  # which would let nothing through
     bigramv2.Block.forward = lambda self, x, **cache: self.ffwd(self.ln2(self.sa(self.ln1(x), **cache)))
 
 
@@ -85,6 +94,7 @@ PARTS = {  # what is missing: how to take it out, and hyperparameters that go wi
     'no division by root of D': (no_scaling, {}),
     'no positional embedding': (no_positions, {}),
     'positions that start at random': (random_positions, {}),
+    'no zeros at the start': (no_zeros, {}),
     'no residual connection': (no_residual, {}),
     'no LayerNorm': (no_layernorm, {}),
     'one head': (None, {'num_heads': 1}),
