@@ -112,7 +112,8 @@ def curves():
     for name, colour in (('bigram', ORANGE), ('bigramv2', BLUE)):
         rows = [(float(row['seconds']), float(row['val'])) for row in read(f'curve_{name}.csv')]
         axes.plot(*zip(*rows), color=colour)
-        axes.annotate(f'{rows[-1][1]:.2f}', rows[-1], (5, 0), color=colour, textcoords='offset points', va='center')
+        axes.annotate(f'{rows[-1][1]:.2f}', rows[-1], (5, 0 if name == 'bigram' else -7), color=colour,
+                      textcoords='offset points', va='center')
         if name == 'bigram':  # above the steep part, the other below its end
             above = next((row for row in rows if row[1] < 2.2), rows[-1])
             axes.annotate('bigram.py, chapter one', above, (6, 3), color=colour, textcoords='offset points')
