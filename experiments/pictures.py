@@ -4,12 +4,14 @@ Trains bigram.py's and bigramv2.py's models, unless results/ has their curves an
 everything that the READMEs show, except chapter one's drawing (drawing.py) and worked example (one_head.py).
 """
 import re
+import statistics
 import time
 
 import ladder
 import looks
 import matplotlib
 import numpy as np
+import tables
 from common import PROMPT, QUICK, RESULTS, ROOT, bigramv2, read, torch, write
 from torch.nn import functional as F
 
@@ -135,21 +137,25 @@ def curves():
 def climb():
     """The ladder: a dot for each seed, and from rung to rung what the new part gains or costs."""
     measured = {row['rung'] for row in read('ladder.csv')}
-    rungs = [rung for rung in ladder.LADDER if rung in measured]
+    rungs = {rung: ladder.best_runs(rung) for rung in ladder.LADDER if rung in measured}
     figure, axes = plt.subplots(figsize=(WIDTH, 1.2 + 0.28 * len(rungs)), layout='constrained')
     before = None
-    for place, rung in enumerate(rungs):
-        losses = [float(row['val']) for row in ladder.best_runs(rung)]
-        mean = sum(losses) / len(losses)
+    for place, runs in enumerate(rungs.values()):
+        losses = tables.losses(runs)
+        mean = left = statistics.mean(losses)
         if before:
-            axes.barh(place, before - mean, left=mean, height=0.5, color=BLUE if mean < before else ORANGE, alpha=0.4)
+            above = statistics.mean(tables.losses(before))
+            effect = tables.change(runs, before, tables.noise(rungs.values()))
+            colour = GREY if effect == 'no effect' else BLUE if mean < above else ORANGE
+            axes.barh(place, above - mean, left=mean, height=0.5, color=colour, alpha=0.4)
+            left = min(*losses, above)
         axes.plot(losses, [place] * len(losses), 'o', color='black', ms=3)
-        left = min(*losses, before or mean)
         axes.annotate(f'{mean:.2f}', (left, place), (-6, 0), textcoords='offset points', ha='right', va='center',
                       bbox={'color': 'white', 'pad': 0})
-        before = mean
+        before = runs
     handles = [Patch(color=BLUE, alpha=0.4, label='better than the row above'),
                Patch(color=ORANGE, alpha=0.4, label='worse than the row above'),
+               Patch(color=GREY, alpha=0.4, label='no effect'),
                plt.Line2D([], [], color='black', marker='o', ms=3, ls='', label='one training')]
     if counted():
         handles.append(axes.axvline(counted(), color=GREY, ls='--', lw=1, label='counting up to six characters'))
