@@ -43,14 +43,15 @@ def losses(rows):
 
 
 def noise(groups):
-    """How far apart two seeds usually are: the median over the groups of rows that have several."""
-    return median(max(losses(rows)) - min(losses(rows)) for rows in groups if len(rows) > 1)
+    """How far apart two seeds usually are: the median over the groups of rows that have two. It is nearly the standard
+    deviation of a single training."""
+    return median(abs(losses(rows)[0] - losses(rows)[1]) for rows in groups if len(rows) > 1)
 
 
 def change(rows, others, noise):
-    """How much higher the mean loss of some rows is than that of others, if this is beyond twice the noise."""
-    difference = mean(losses(rows)) - mean(losses(others))
-    return f'{difference:+.3f}' if abs(difference) > 2 * noise else 'no effect'
+    """How much higher the mean loss of some rows is than that of others, if this is beyond twice its standard error."""
+    difference, error = mean(losses(rows)) - mean(losses(others)), noise * (1 / len(rows) + 1 / len(others)) ** 0.5
+    return f'{difference:+.3f}' if abs(difference) > 2 * error else 'no effect'
 
 
 def seconds(rows):
