@@ -134,8 +134,9 @@ class MultiHeadAttn(nn.Module):
     """The same function with all heads at once: (B, T, C) -> (B, T, C).
 
     One matrix holds the matrices of all heads, and H becomes a dimension of the tensors. (Keys, queries and values stay
-    apart: Muon makes each matrix orthogonal.) In training there is no cache, so skip it for now. `GPT.stream` passes
-    one of shape (2, B, H, block_size, D): the keys and values of the `past` positions before x. Those of x are added.
+    apart: the optimiser treats each matrix by itself.) In training there is no cache, so skip it for now. `GPT.stream`
+    passes one of shape (2, B, H, block_size, D): the keys and values of the `past` positions before x.
+    Those of x are added.
     """
 
     def __init__(self, num_heads, n_embd, block_size, dropout):
@@ -281,7 +282,7 @@ def orthogonalize(g):
     is between 0.68 and 1.14.
     """
     if g.shape[0] > g.shape[1]:
-        return orthogonalize(g.T).T                           # transpose, and back: x @ x.T is smaller so
+        return orthogonalize(g.T).T                           # transpose, and back: so x @ x.T is smaller
     x = g / (g.norm() + 1e-7)                                 # no singular value above 1; g may be 0
     for _ in range(5):
         a = x @ x.T                                           # (rows, rows)

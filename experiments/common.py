@@ -28,6 +28,7 @@ import bigramv2  # noqa: E402
 
 bigramv2.device, bigramv2.fused_attention = 'cpu', True  # all is measured on the CPU
 PROMPT = 'ROMEO:\n'
+SEEDS = '1337', '1338'  # of trainings at several rates: the first is for all of them, the second for the best one
 
 
 def train(spoil=None, **settings):
@@ -55,6 +56,11 @@ def train(spoil=None, **settings):
     for _ in bigramv2.train(model, optimizers, data['train']):
         pass
     return measure(model, data, meta['vocab'], time.process_time() - start)
+
+
+def adamw(parameters):
+    """AdamW at learning_rate, set as bigramv2.py's own is."""
+    return torch.optim.AdamW(parameters, lr=bigramv2.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
 
 
 def measure(model, data, vocab, seconds):
@@ -98,19 +104,12 @@ def missing(table, jobs, *columns):
     return [job for job in (tuple(map(str, job)) for job in jobs) if job not in done]
 
 
-def best_runs(table, column, name, seed):
-    """The rows that have this name in a column, at the learning rate that was best with this seed."""
+def best_runs(table, column, name):
+    """The rows that have this name in a column, at the learning rate that was best with the first seed."""
     rows = [row for row in read(table) if row[column] == name]
-    first = [row for row in rows if row['seed'] == seed]
+    first = [row for row in rows if row['seed'] == SEEDS[0]]
     rate = min(first, key=lambda row: float(row['val'].replace('nan', 'inf')))['rate']
     return [row for row in rows if row['rate'] == rate]
-
-
-def write(name, rows):
-    """A whole table in results/, in place of the old one."""
-    (RESULTS / name).unlink(missing_ok=True)
-    for row in rows:
-        append(name, row)
 
 
 def append(name, row):
@@ -122,6 +121,13 @@ def append(name, row):
         if new:
             writer.writeheader()
         writer.writerow(row)
+
+
+def write(name, rows):
+    """A whole table in results/, in place of the old one."""
+    (RESULTS / name).unlink(missing_ok=True)
+    for row in rows:
+        append(name, row)
 
 
 def peak():
@@ -163,14 +169,14 @@ def run_all(script, table, jobs, at_once=CORES, threads=1):
         sys.exit(f'{e.stderr}{name} failed at {e.cmd[2:]}. {GO_ON}')
 
 
-def two_seeds(table, column, rates, seeds):
+def two_seeds(table, column, rates):
     """Rounds for `start`: each name at each of its rates with the first seed, and at the best with the second."""
     def first():
-        jobs = [(name, seeds[0], rate) for name in rates for rate in rates[name]]
+        jobs = [(name, SEEDS[0], rate) for name in rates for rate in rates[name]]
         return missing(table, jobs, column, 'seed', 'rate')
 
     def second():
-        jobs = [(name, seeds[1], best_runs(table, column, name, seeds[0])[0]['rate']) for name in rates]
+        jobs = [(name, SEEDS[1], best_runs(table, column, name)[0]['rate']) for name in rates]
         return missing(table, jobs, column, 'seed', 'rate')
 
     return first, second

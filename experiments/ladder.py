@@ -12,12 +12,11 @@ import time
 
 import common
 import numpy as np
-from common import QUICK, bigramv2, measure, missing, start, torch, train, two_seeds
+from common import QUICK, SEEDS, adamw, bigramv2, measure, missing, start, torch, train, two_seeds
 
 import bigram
 
 TABLE = 'ladder.csv'
-SEEDS = ['1337', '1338']
 nn = torch.nn
 
 
@@ -68,8 +67,7 @@ def default_weights(model):
 
 def with_adamw():
     """AdamW for all parameters, set as bigramv2.py's own, at a constant rate and without clipping."""
-    bigramv2.make_optimizers = lambda model: [torch.optim.AdamW(
-        model.parameters(), lr=bigramv2.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)]
+    bigramv2.make_optimizers = lambda model: [adamw(model.parameters())]
     at_constant_rate()
 
 
@@ -103,7 +101,7 @@ LEARNING_RATES = {rung: (bigram.learning_rate,) for rung in CHAPTER_ONE} | {
 
 def best_runs(rung):
     """The rows of a rung with the learning rate that was best with the first seed."""
-    return common.best_runs(TABLE, 'rung', rung, SEEDS[0])
+    return common.best_runs(TABLE, 'rung', rung)
 
 
 def train_as_chapter_one(model, tokens, interval=None):
@@ -161,4 +159,4 @@ def main(rung, seed, rate):
 
 if __name__ == '__main__':
     start(__file__, main, TABLE, lambda: missing(TABLE, [(COUNTED, SEEDS[0], '')], 'rung', 'seed', 'rate'),
-          *two_seeds(TABLE, 'rung', LEARNING_RATES, SEEDS))
+          *two_seeds(TABLE, 'rung', LEARNING_RATES))

@@ -6,25 +6,22 @@
 Each way is trained at several rates with the first seed, and at the best of them with the second. `rate` is that of the
 matrices inside the blocks. Both optimisers at a constant rate, and Muon as it is by default, are rungs of the ladder.
 """
-from common import bigramv2, start, torch, train, two_seeds
+from common import adamw, bigramv2, start, train, two_seeds
 
 TABLE = 'optimizers.csv'
-SEEDS = ['1337', '1338']
 split = bigramv2.make_optimizers  # as it is before main replaces it
 
 
-def adamw(model):
+def adamw_too(model):
     """AdamW for the matrices too, which keep a rate of their own."""
     muon, rest = split(model)
-    matrices = torch.optim.AdamW(muon.param_groups[0]['params'], lr=bigramv2.learning_rate, betas=(0.9, 0.99),
-                                 weight_decay=0.0, fused=True)
-    return [matrices, rest]
+    return [adamw(muon.param_groups[0]['params']), rest]
 
 
 WAYS = {  # the optimisers, warm-up steps, the rate of the rest (None: that of the matrices), rates of the matrices
-    'AdamW, falling': (adamw, 0, None, (0.002, 0.004, 0.008)),
-    'AdamW, 100 steps of warm-up, falling': (adamw, 100, None, (0.002, 0.004, 0.008)),
-    'AdamW, 10 steps of warm-up, falling, the rest at 0.008': (adamw, 10, 0.008, (0.002, 0.004, 0.008)),
+    'AdamW, falling': (adamw_too, 0, None, (0.002, 0.004, 0.008)),
+    'AdamW, 100 steps of warm-up, falling': (adamw_too, 100, None, (0.002, 0.004, 0.008)),
+    'AdamW, 10 steps of warm-up, falling, the rest at 0.008': (adamw_too, 10, 0.008, (0.002, 0.004, 0.008)),
     'Muon, falling, the rest at 0.008': (split, 0, 0.008, (0.025,)),
 }
 ON_THE_LADDER = {  # its rungs that belong here, and what their rates are multiples of
@@ -42,4 +39,4 @@ def main(way, seed, rate):
 
 
 if __name__ == '__main__':
-    start(__file__, main, TABLE, *two_seeds(TABLE, 'way', {way: rates for way, (*_, rates) in WAYS.items()}, SEEDS))
+    start(__file__, main, TABLE, *two_seeds(TABLE, 'way', {way: rates for way, (*_, rates) in WAYS.items()}))

@@ -139,13 +139,13 @@ def climb():
     measured = {row['rung'] for row in read('ladder.csv')}
     rungs = {rung: ladder.best_runs(rung) for rung in ladder.LADDER if rung in measured}
     figure, axes = plt.subplots(figsize=(WIDTH, 1.2 + 0.28 * len(rungs)), layout='constrained')
-    before = None
+    before, usual = None, tables.noise(rungs.values())
     for place, runs in enumerate(rungs.values()):
         losses = tables.losses(runs)
         mean = left = statistics.mean(losses)
         if before:
             above = statistics.mean(tables.losses(before))
-            effect = tables.change(runs, before, tables.noise(rungs.values()))
+            effect = tables.change(runs, before, usual)
             colour = GREY if effect == 'no effect' else BLUE if mean < above else ORANGE
             axes.barh(place, above - mean, left=mean, height=0.5, color=colour, alpha=0.4)
             left = min(*losses, above)

@@ -11,9 +11,9 @@ from statistics import mean, median
 
 import common
 from ablations import ELSEWHERE, PARTS
-from common import ROOT, bigramv2, read
+from common import ROOT, SEEDS, bigramv2, read
 from hyperparameters import VALUES
-from ladder import CHAPTER_ONE, COUNTED, LADDER, SEEDS, best_runs
+from ladder import CHAPTER_ONE, COUNTED, LADDER, best_runs
 from optimizers import ON_THE_LADDER, WAYS
 
 PAGES = [ROOT / 'README.md', ROOT / 'experiments' / 'README.md']
@@ -48,9 +48,12 @@ def noise(groups):
     return median(abs(losses(rows)[0] - losses(rows)[1]) for rows in groups if len(rows) > 1)
 
 
-def change(rows, others, noise):
-    """How much higher the mean loss of some rows is than that of others, if this is beyond twice its standard error."""
-    difference, error = mean(losses(rows)) - mean(losses(others)), noise * (1 / len(rows) + 1 / len(others)) ** 0.5
+def change(rows, others, usual):
+    """How much higher the mean loss of some rows is than that of others, if this is beyond twice its standard error.
+
+    `usual` is the noise.
+    """
+    difference, error = mean(losses(rows)) - mean(losses(others)), usual * (1 / len(rows) + 1 / len(others)) ** 0.5
     return f'{difference:+.3f}' if abs(difference) > 2 * error else 'no effect'
 
 
@@ -67,9 +70,10 @@ def ladder():
     """A rung that has not been measured is left out."""
     measured, rows, before = {row['rung'] for row in read('ladder.csv')}, [], None
     rungs = {rung: best_runs(rung) for rung in LADDER if rung in measured}
+    usual = noise(rungs.values())
     for rung, runs in rungs.items():
-        rows.append([rung, two(runs, 'val'), change(runs, before, noise(rungs.values())) if before else '',
-                     seconds(runs), f'{int(runs[0]["parameters"]):,}'])
+        rows.append([rung, two(runs, 'val'), change(runs, before, usual) if before else '', seconds(runs),
+                     f'{int(runs[0]["parameters"]):,}'])
         before = runs
     six = next(row for row in read('counting.csv') if row['characters'] == '6')
     counted = ['counting up to six characters', f'{float(six["val"]):.3f}', '', f'{float(six["seconds"]):.0f}', '']
@@ -92,13 +96,13 @@ def hyperparameters():
 def ablations():
     """A part without its row at one length has not been measured there."""
     groups = by(read('ablations.csv'), 'part', 'steps')
+    lengths = {steps: noise(runs for (_, other), runs in groups.items() if other == steps) for steps in ('600', '2000')}
     rows = []
     for part in [*PARTS, *ELSEWHERE]:
         row, before = [part], part.rpartition(': ')[0]
-        for steps in '600', '2000':
+        for steps, usual in lengths.items():
             runs = groups.get((part, steps), [])
             whole = groups.get((f'{before}: nothing' if before else 'nothing', steps))
-            usual = noise(rows for (_, other), rows in groups.items() if other == steps)
             row += [two(runs, 'val') if runs else '', change(runs, whole, usual) if runs and runs != whole else '']
         rows.append(row)
     return table(['taken out', '600 steps', 'cost', '2,000 steps', 'cost'], rows)
@@ -113,7 +117,7 @@ def optimizers():
         first = {float(row['rate']) * unit: float(row['val']) for row in read(name)
                  if row[column] == value and row['seed'] == SEEDS[0]}
         if first:
-            best = common.best_runs(name, column, value, SEEDS[0])
+            best = common.best_runs(name, column, value)
             rate = float(best[0]['rate']) * unit
             rows.append([way, f'{rate:g}', two(best, 'val'),
                          ', '.join(f'{loss:.3f} at {other:g}' for other, loss in first.items() if other != rate)])
@@ -235,7 +239,7 @@ def filled(text):
         return f'<!-- {match[1]} -->\n{made}\n<!-- end -->'
 
     text = re.sub(r'<!-- ((?:table|rung|listing) .+?) -->\n.*?<!-- end -->', fill, text, flags=re.S)
-    return re.sub(r'\[`([\w.]+)` in (\w+\.py)\]\(((?:\.\./)?)\w+\.py[^)]*\)', lines_of, text)
+    return re.sub(r'\[`([\w.]+)`\s+in\s+(\w+\.py)\]\(((?:\.\./)?)\w+\.py[^)]*\)', lines_of, text)
 
 
 if __name__ == '__main__':

@@ -620,3 +620,14 @@ def test_one_part_can_be_checked_alone(tmp_path):
     (tmp_path / 'mine.py').write_text(mine(Block='import os\nos._exit(0)'), encoding='utf-8')
     result = write_it_in(tmp_path, 'block')
     assert result.returncode == 1 and 'it ends the whole process' in result.stdout and 'Head' not in result.stdout
+
+
+def test_what_is_right_without_a_cache_is_half_done_and_the_next_part_comes_first(tmp_path):
+    body = write_it.answer(PARTS['MultiHeadAttn']).replace('cache is not None', 'False').replace('past', '0')
+    source = write_it.outline(2, '').splitlines()
+    first = next(n for n, line in enumerate(source) if 'def forward(self, x, cache=None, past=0)' in line) + 1
+    last = next(n for n, line in enumerate(source) if n > first and 'raise NotImplementedError' in line)
+    (tmp_path / 'mine2.py').write_text('\n'.join([*source[:first], body, *source[last + 1:]]), encoding='utf-8')
+    result = write_it_in(tmp_path, '2')
+    assert result.returncode == 1 and 'half done' in result.stdout and 'it is right without a cache' in result.stdout
+    assert 'Right: 0 of 5. Next: windows' in result.stdout
