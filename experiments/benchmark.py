@@ -5,6 +5,7 @@ a slow minute of the machine slows both. nanogpt.py measures whole runs of bigra
 tests/ does.
 """
 import inspect
+import os
 import re
 import statistics
 import subprocess
@@ -15,7 +16,6 @@ from itertools import zip_longest
 from pathlib import Path
 
 from common import QUICK, ROOT, bigramv2, peak, torch, write
-from heads import milliseconds
 from torch import nn
 
 ROUNDS = 5 if QUICK else 15
@@ -58,8 +58,8 @@ def in_turn(*works, rounds=ROUNDS, warm_up=2):
 def command(*words, cwd=ROOT):
     """Run a command of Python as a whole process; return its seconds and what it printed."""
     start = time.perf_counter()
-    printed = subprocess.run([sys.executable, *map(str, words)], cwd=cwd, capture_output=True, check=True,
-                             encoding='utf-8').stdout
+    printed = subprocess.run([sys.executable, *map(str, words)], cwd=cwd, stdout=subprocess.PIPE, check=True,
+                             encoding='utf-8', env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''}).stdout
     return time.perf_counter() - start, printed
 
 
@@ -135,29 +135,17 @@ def training_step():
 
 
 def sampling(layers, channels, heads, block, count):
-    g = bigramv2
-    before = g.num_layers, g.n_embd, g.num_heads, g.block_size
-    g.num_layers, g.n_embd, g.num_heads, g.block_size = layers, channels, heads, block
-    model, first = g.GPT(63).eval(), torch.zeros(1, 1, dtype=torch.long)
+    vars(bigramv2).update(num_layers=layers, n_embd=channels, num_heads=heads, block_size=block)
+    model, first = bigramv2.GPT(63).eval(), torch.zeros(1, 1, dtype=torch.long)
 
     def write(cache, n):
-        g.kv_cache = cache
+        bigramv2.kv_cache = cache
         model.generate(first, n)
 
     with_cache, without = in_turn(lambda: write(True, count), lambda: write(False, count), rounds=3 if QUICK else 5,
                                   warm_up=1)
-    g.kv_cache = True
-    g.num_layers, g.n_embd, g.num_heads, g.block_size = before
     note(f'characters/s, {layers} layers, {channels} channels, block {block}: cache, no cache',
          f'{count / with_cache:.0f}', f'{count / without:.0f}', f'{without / with_cache:.1f} times')
-
-
-def attentions():
-    for B, T, C, H in ((12, 128, 128, 4), (12, 128, 128, 16), (6, 32, 64, 4), (6, 32, 64, 16)):
-        times = milliseconds(('modular', 'formula', 'fused'), B, T, C, H, rounds=3 * ROUNDS)
-        for way in ('formula', 'fused'):
-            note(f'attention, batch {B}, block {T}, {C} channels, {H} heads, ms: all at once ({way}), one by one',
-                 f'{times[way]:.2f}', f'{times["modular"]:.2f}', f'{times["modular"] / times[way]:.2f} times')
 
 
 def long_text(folder, megabytes):
@@ -194,7 +182,6 @@ def main():
     training_step()
     sampling(3, 128, 4, 128, 200 if QUICK else 500)
     sampling(6, 384, 6, 256, 60 if QUICK else 300)
-    attentions()
     preparing(10 if QUICK else 100)
     starting()
     if not QUICK:

@@ -28,7 +28,7 @@ import bigramv2  # noqa: E402
 
 bigramv2.device, bigramv2.fused_attention = 'cpu', True  # all is measured on the CPU
 PROMPT = 'ROMEO:\n'
-SEEDS = '1337', '1338'  # of trainings at several rates: the first is for all of them, the second for the best one
+SEEDS = '1337', '1338'  # the first trains at every rate, the second only at the best one
 
 
 def train(spoil=None, **settings):

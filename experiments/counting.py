@@ -39,12 +39,12 @@ def blended(context, piece, places, asked, shorter):
 
 
 def probabilities(train, asked, V):
-    """Count in train (N,). For 1, 2, ... characters yield the probability (M,) of the last token in each row of asked
-    (M, MOST) after those before it, and how many different contexts the training text has."""
+    """For pieces of 1, 2, ... characters, counted in train (N,): yield the probability (M,) of the last token in each
+    row of asked (M, MOST), and how many different beginnings the pieces have."""
     rows = np.concatenate((sliding_window_view(train, MOST), asked)).astype(np.int64)
     learnt, asked = np.split(np.arange(len(rows)), [len(rows) - len(asked)])
     context, piece, shorter = np.zeros(len(rows), dtype=np.int64), rows[:, -1], np.full(len(asked), 1 / V)
-    for before in [*rows.T[-2::-1], None]:  # the column of the token that comes next, further back
+    for before in [*rows.T[-2::-1], None]:  # the tokens one place further back; None: no more
         yield blended(context, piece, learnt, asked, shorter), len(np.unique(context[learnt]))
         if before is not None:
             longer = number(piece, before)

@@ -4,6 +4,8 @@ Runs every experiment whose result is not in results/ yet, one after another, th
 tables of both READMEs. Stop it at any time; the same command continues. To measure something anew, delete its CSV
 file first. NANOGPT is the folder of a clone of nanoGPT, for nanogpt.py, and TEXT a text for half_hour.py.
 """
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -24,12 +26,15 @@ def wanted(name):
 
 def run(script, *args):
     print(f'{script}, after {(time.time() - start) / 60:.0f} min', flush=True)
-    result = subprocess.run([sys.executable, script, *args], cwd=ROOT, stderr=subprocess.PIPE, encoding='utf-8')
+    result = subprocess.run([sys.executable, script, *args], cwd=ROOT, stderr=subprocess.PIPE, encoding='utf-8',
+                            env={**os.environ, 'PYTHONIOENCODING': 'utf-8'})
     if result.returncode:
         sys.exit(f'{result.stderr}{script} stopped')
 
 
 start = time.time()
+if QUICK:  # a new trial tries everything
+    shutil.rmtree(RESULTS, ignore_errors=True)
 try:
     run('prepare.py')
     for name in filter(wanted, SCRIPTS):

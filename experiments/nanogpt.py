@@ -142,7 +142,7 @@ def preparing(nanogpt, megabytes):
             ours.append(with_peak(ROOT / 'prepare.py', cwd=folder))
     cells = [(statistics.median(took for took, *_ in runs), max(memory for *_, memory in runs))
              for runs in (theirs, ours)]
-    note(f'prepare.py on {megabytes} MB: seconds, peak memory (median of 5)',
+    note(f'prepare.py on {megabytes} MB: seconds (median of 5), highest peak memory',
          *(f'{took:.2f} s, {memory} MB' for took, memory in cells), f'{cells[0][0] / cells[1][0]:.1f} times')
 
 

@@ -21,7 +21,7 @@ def adamw_too(model):
 WAYS = {  # the optimisers, warm-up steps, the rate of the rest (None: that of the matrices), rates of the matrices
     'AdamW, falling': (adamw_too, 0, None, (0.002, 0.004, 0.008)),
     'AdamW, 100 steps of warm-up, falling': (adamw_too, 100, None, (0.002, 0.004, 0.008)),
-    'AdamW, 10 steps of warm-up, falling, the rest at 0.008': (adamw_too, 10, 0.008, (0.002, 0.004, 0.008)),
+    'AdamW, 10 steps of warm-up, falling, the rest at 0.008': (adamw_too, 10, 0.008, (0.001, 0.002, 0.004)),
     'Muon, falling, the rest at 0.008': (split, 0, 0.008, (0.025,)),
 }
 ON_THE_LADDER = {  # its rungs that belong here, and what their rates are multiples of

@@ -32,7 +32,7 @@ def by(rows, *columns):
 
 
 def two(rows, column):
-    """The mean of a column over the seeds and, in brackets, half the distance between them."""
+    """The mean of a column over the seeds and, in brackets, half the distance from the lowest to the highest."""
     values = [float(row[column]) for row in rows]
     spread = f' (±{(max(values) - min(values)) / 2:.3f})' if len(values) > 1 else ''
     return f'{mean(values):.3f}{spread}'
@@ -45,7 +45,8 @@ def losses(rows):
 def noise(groups):
     """How far apart two seeds usually are: the median over the groups of rows that have two. It is nearly the standard
     deviation of a single training."""
-    return median(abs(losses(rows)[0] - losses(rows)[1]) for rows in groups if len(rows) > 1)
+    distances = [abs(losses(rows)[0] - losses(rows)[1]) for rows in groups if len(rows) > 1]
+    return median(distance for distance in distances if distance == distance)  # not of trainings that diverged (nan)
 
 
 def change(rows, others, usual):
@@ -54,7 +55,7 @@ def change(rows, others, usual):
     `usual` is the noise.
     """
     difference, error = mean(losses(rows)) - mean(losses(others)), usual * (1 / len(rows) + 1 / len(others)) ** 0.5
-    return f'{difference:+.3f}' if abs(difference) > 2 * error else 'no effect'
+    return 'no effect' if abs(difference) <= 2 * error else f'{difference:+.3f}'
 
 
 def seconds(rows):
@@ -83,27 +84,29 @@ def ladder():
 
 def hyperparameters():
     groups = by(read('hyperparameters.csv'), 'name', 'value')
-    unchanged, rows = groups[('default', 'default')], []
+    unchanged, rows, usual = groups[('default', 'default')], [], noise(groups.values())
     for name in VALUES:
         default = bigramv2.HYPERPARAMETERS[name]
         mine = {float(value): (value, runs) for (changed, value), runs in groups.items() if changed == name}
         mine[float(default)] = f'**{default}**', unchanged
-        rows += [[f'`{name}`', value, two(runs, 'val'), two(runs, 'train'), seconds(runs),
-                  f'{int(runs[0]["parameters"]):,}'] for _, (value, runs) in sorted(mine.items())]
-    return table(['changed', 'to', 'val loss', 'train loss', 'seconds', 'parameters'], rows)
+        rows += [[f'`{name}`', value, two(runs, 'val'), '' if runs is unchanged else change(runs, unchanged, usual),
+                  two(runs, 'train'), seconds(runs), f'{int(runs[0]["parameters"]):,}']
+                 for _, (value, runs) in sorted(mine.items())]
+    return table(['changed', 'to', 'val loss', 'change', 'train loss', 'seconds', 'parameters'], rows)
 
 
 def ablations():
     """A part without its row at one length has not been measured there."""
     groups = by(read('ablations.csv'), 'part', 'steps')
-    lengths = {steps: noise(runs for (_, other), runs in groups.items() if other == steps) for steps in ('600', '2000')}
+    usual = {steps: noise(runs for (_, other), runs in groups.items() if other == steps) for steps in ('600', '2000')}
     rows = []
     for part in [*PARTS, *ELSEWHERE]:
         row, before = [part], part.rpartition(': ')[0]
-        for steps, usual in lengths.items():
+        for steps in usual:
             runs = groups.get((part, steps), [])
             whole = groups.get((f'{before}: nothing' if before else 'nothing', steps))
-            row += [two(runs, 'val') if runs else '', change(runs, whole, usual) if runs and runs != whole else '']
+            cost = change(runs, whole, usual[steps]) if runs and runs != whole else ''
+            row += [two(runs, 'val') if runs else '', cost]
         rows.append(row)
     return table(['taken out', '600 steps', 'cost', '2,000 steps', 'cost'], rows)
 
@@ -120,7 +123,7 @@ def optimizers():
             best = common.best_runs(name, column, value)
             rate = float(best[0]['rate']) * unit
             rows.append([way, f'{rate:g}', two(best, 'val'),
-                         ', '.join(f'{loss:.3f} at {other:g}' for other, loss in first.items() if other != rate)])
+                         ', '.join(f'{first[other]:.3f} at {other:g}' for other in sorted(first) if other != rate)])
     return table(['way', 'rate of the matrices', 'val loss', 'at other rates'], rows)
 
 
@@ -178,6 +181,16 @@ def nanogpt():
     return as_it_is('nanogpt.csv')
 
 
+def half_hour():
+    """Each run, and the means of a text."""
+    rows = []
+    for (text,), runs in by(read('half_hour.csv'), 'text').items():
+        seconds, last, best = (mean(float(row[column]) for row in runs) for column in ('seconds', 'last', 'best'))
+        rows += [list(row.values()) for row in runs]
+        rows.append([text, 'mean', runs[0]['steps'], f'{seconds:.0f}', f'{last:.4f}', f'{best:.4f}'])
+    return table(['text', 'seed', 'steps', 'processor seconds', 'last weights', 'best weights'], rows)
+
+
 def as_it_is(name):
     rows = read(name)
     return table(list(rows[0]), [row.values() for row in rows])
@@ -194,7 +207,7 @@ def settings():
 
 
 TABLES = [settings, ladder, optimizers, counting, pieces, passing, hyperparameters, ablations, heads, looks,
-          completions, benchmark, nanogpt]
+          completions, benchmark, nanogpt, half_hour]
 
 
 def rung(name):
