@@ -135,8 +135,7 @@ class MultiHeadAttn(nn.Module):
 
     One matrix holds the matrices of all heads, and H becomes a dimension of the tensors. (Keys, queries and values stay
     apart: the optimiser treats each matrix by itself.) In training there is no cache, so skip it for now. `GPT.stream`
-    passes one of shape (2, B, H, block_size, D): the keys and values of the `past` positions before x.
-    Those of x are added.
+    passes one, (2, B, H, block_size, D): keys and values of the `past` positions before x. Those of x are added.
     """
 
     def __init__(self, num_heads, n_embd, block_size, dropout):
@@ -155,19 +154,20 @@ class MultiHeadAttn(nn.Module):
         q = self.query(x).view(B, T, self.num_heads, -1).transpose(1, 2)  # (B, T, C) -> (B, T, H, D) -> (B, H, T, D)
         k = self.key(x).view(B, T, self.num_heads, -1).transpose(1, 2)    # keys: (B, H, T, D)
         v = self.value(x).view(B, T, self.num_heads, -1).transpose(1, 2)  # values: (B, H, T, D)
+        if self.training:  # dropout of the weights, but each query loses the same ones: the fused kernel has none on a CPU
+            v = v * self.attn_dropout(torch.ones_like(v[..., :1]))      # (B, H, T, D) * (B, H, T, 1) -> (B, H, T, D)
         S = past + T                                                    # positions to look at; in training S = T
         if cache is not None:
             cache[:, :, :, past:S] = torch.stack((k, v))                # (2, B, H, T, D), put behind the earlier ones
             k, v = cache[0, :, :, :S], cache[1, :, :, :S]               # (B, H, S, D) each
         mask = self.tril[past:S, :S]                                    # (T, S): no position sees a later one
         if fused_attention:
-            p = self.attn_dropout.p * self.training
             mask = mask if 1 < T < S else None  # T = 1: it sees all. T = S: is_causal makes the mask, which is faster
-            out = F.scaled_dot_product_attention(q, k, v, mask, p, is_causal=T == S)  # (B, H, T, D)
+            out = F.scaled_dot_product_attention(q, k, v, mask, is_causal=T == S)  # (B, H, T, D)
         else:  # the same, line by line
             scores = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5      # (B, H, T, D) @ (B, H, D, S) -> (B, H, T, S)
             scores = scores.masked_fill(~mask, float('-inf'))
-            weights = self.attn_dropout(F.softmax(scores, dim=-1))      # (B, H, T, S), rows sum to 1 before dropout
+            weights = F.softmax(scores, dim=-1)                         # (B, H, T, S), rows sum to 1
             out = weights @ v                                           # (B, H, T, S) @ (B, H, S, D) -> (B, H, T, D)
         out = out.transpose(1, 2).reshape(B, T, C)                      # (B, H, T, D) -> (B, T, H, D) -> (B, T, C)
         return self.dropout(self.proj(out))                             # (B, T, C)

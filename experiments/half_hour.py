@@ -21,7 +21,7 @@ import prepare
 
 TABLE = 'half_hour.csv'
 FLAGS = ('--num_layers 4 --n_embd 192 --block_size 256 --batch_size 8 --dropout 0.1 --weight_decay 0.1 '
-         '--max_iters 5000').split()
+         '--max_iters 6000').split()
 FEW = '--max_iters 2 --eval_interval 1 --eval_windows 4 --max_new_tokens 1'.split() if QUICK else []
 SEEDS = '1337', '1338', '1339'
 OURS = 'input.txt'
