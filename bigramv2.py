@@ -154,20 +154,20 @@ class MultiHeadAttn(nn.Module):
         q = self.query(x).view(B, T, self.num_heads, -1).transpose(1, 2)  # (B, T, C) -> (B, T, H, D) -> (B, H, T, D)
         k = self.key(x).view(B, T, self.num_heads, -1).transpose(1, 2)    # keys: (B, H, T, D)
         v = self.value(x).view(B, T, self.num_heads, -1).transpose(1, 2)  # values: (B, H, T, D)
-        if self.training:  # dropout of the weights, but each query loses the same ones: the fused kernel has none on a CPU
-            v = v * self.attn_dropout(torch.ones_like(v[..., :1]))      # (B, H, T, D) * (B, H, T, 1) -> (B, H, T, D)
         S = past + T                                                    # positions to look at; in training S = T
         if cache is not None:
             cache[:, :, :, past:S] = torch.stack((k, v))                # (2, B, H, T, D), put behind the earlier ones
             k, v = cache[0, :, :, :S], cache[1, :, :, :S]               # (B, H, S, D) each
         mask = self.tril[past:S, :S]                                    # (T, S): no position sees a later one
         if fused_attention:
+            if self.training:  # dropout of keys, for all queries alike: the kernel's own dropout is slow on a CPU
+                v = v * self.attn_dropout(torch.ones_like(v[..., :1]))  # (B, H, T, D) * (B, H, T, 1) -> (B, H, T, D)
             mask = mask if 1 < T < S else None  # T = 1: it sees all. T = S: is_causal makes the mask, which is faster
             out = F.scaled_dot_product_attention(q, k, v, mask, is_causal=T == S)  # (B, H, T, D)
-        else:  # the same, line by line
+        else:  # the same, line by line, but dropout is for each query
             scores = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5      # (B, H, T, D) @ (B, H, D, S) -> (B, H, T, S)
             scores = scores.masked_fill(~mask, float('-inf'))
-            weights = F.softmax(scores, dim=-1)                         # (B, H, T, S), rows sum to 1
+            weights = self.attn_dropout(F.softmax(scores, dim=-1))      # (B, H, T, S), rows sum to 1 before dropout
             out = weights @ v                                           # (B, H, T, S) @ (B, H, S, D) -> (B, H, T, D)
         out = out.transpose(1, 2).reshape(B, T, C)                      # (B, H, T, D) -> (B, T, H, D) -> (B, T, C)
         return self.dropout(self.proj(out))                             # (B, T, C)

@@ -260,6 +260,15 @@ def at_once(m, fused, training=False):
     return through(new(m.MultiHeadAttn, H, C, T, 0.5).train(training), torch.randn(B, T, C))
 
 
+def in_training(m, fused):
+    """Dropout may be for each query or for all alike, with the kernel and without."""
+    found, right = at_once(m, fused, True), []
+    for way in (False, True):
+        torch.default_generator.manual_seed(0)
+        right.append(at_once(reference(2), way, True))
+    return found if all(difference(found, one) for one in right) else right[0]
+
+
 def in_pieces(m, fused, *lengths):
     """The same for x in pieces, whose keys and values a cache keeps."""
     m.fused_attention, results, past = fused, [], 0
@@ -274,7 +283,7 @@ def wrong_dropout(m, yours):
     right = right_results(next(part for part in PARTS if part.name == 'MultiHeadAttn'))
     first = next(label for label in right if difference(yours[label], right[label]))
     if first.startswith('in training'):
-        return 'dropout is wrong: it is on the weights (dropout_p of the kernel) and after the projection'
+        return 'dropout is wrong: it is on the weights (kernel: dropout_p or whole keys) and after the projection'
 
 
 def rates(m, warmup_iters, max_iters):
@@ -304,6 +313,7 @@ class Part:
 HEADS = 'torch.cat([head(x) for head in self.heads], dim=-1)'
 MASK = ".masked_fill(~self.tril[:T, :T], float('-inf'))"
 WEIGHTS = 'F.softmax(scores, dim=-1)'
+KEYS = 'self.attn_dropout(torch.ones_like(v[..., :1]))'
 DRAW = 'torch.multinomial(probs, num_samples=1)'
 PARTS = [
     Part('read', 'Text to numbers', lambda m: {'with a small text': lambda: reading(m)}, [
@@ -464,7 +474,7 @@ PARTS = [
     Part('MultiHeadAttn.forward', 'All heads at once', lambda m: {
         f'{what}, fused_attention = {fused}': lambda run=run, fused=fused, more=more: run(m, fused, *more)
         for what, run, *more in ((f'with x {B, T, C}', at_once),
-                                 ('in training, where dropout acts', at_once, True),
+                                 ('in training, where dropout acts', in_training),
                                  ('with a cache, and x in pieces of 3, 1 and 4', in_pieces, 3, 1, 4))
         for fused in (False, True)
     }, [
@@ -479,8 +489,9 @@ PARTS = [
          'is_causal=T == S', 'is_causal=False'),
         ('with a cache, the mask begins at the wrong row: the first new position is row past', 'self.tril[past:S',
          'self.tril[:T'),
-        ('dropout of the weights is missing', 'self.attn_dropout.p', '0.0', f'self.attn_dropout({WEIGHTS})', WEIGHTS),
-        ('dropout acts in writing too: the kernel needs p = 0 outside training', ' * self.training', ''),
+        ('dropout of the weights is missing', KEYS, '1', f'self.attn_dropout({WEIGHTS})', WEIGHTS),
+        ('dropout acts in writing too: the kernel needs p = 0 outside training', KEYS, '1',
+         'mask, is_causal', 'mask, self.attn_dropout.p, is_causal'),
         ('dropout after the projection is missing', 'self.dropout(self.proj(out))', 'self.proj(out)'),
         ('the projection is missing', 'self.proj(out)', 'out'),
         (f'{HALF}, and does not use one yet (section Writing faster)',

@@ -472,7 +472,7 @@ def test_no_two_known_mistakes_of_a_part_give_the_same(name):
      'dropout is missing; the projection is missing (the shape of result is (2, 8, 48), and should be (2, 8, 12))'),
     ('MultiHeadAttn', [('if cache is not None:', 'past = 0\nif False:'),
                        ('self.attn_dropout(', '(nn.Identity() if fused_attention else self.attn_dropout)(')],
-     'dropout is wrong: it is on the weights (dropout_p of the kernel) and after the projection'),
+     'dropout is wrong: it is on the weights (kernel: dropout_p or whole keys) and after the projection'),
 ])
 def test_two_mistakes_at_once_are_both_named(name, edits, words):
     body = WAYS[name][0]
