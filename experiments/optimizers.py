@@ -2,11 +2,14 @@
 
     python experiments/optimizers.py                               every training that results/optimizers.csv lacks
     python experiments/optimizers.py 'AdamW, falling' 1337 0.002   one training (way, seed, rate), which prints its row
+    python experiments/optimizers.py 'AdamW, falling' 1337 0.002 200   the losses of its first 200 steps only
 
 Each way is trained at several rates with the first seed, and at the best of them with the second. `rate` is that of the
 matrices inside the blocks. Both optimisers at a constant rate, and Muon as it is by default, are rungs of the ladder.
 """
-from common import adamw, bigramv2, start, train, two_seeds
+from itertools import islice
+
+from common import adamw, bigramv2, start, torch, train, two_seeds
 
 TABLE = 'optimizers.csv'
 split = bigramv2.make_optimizers  # as it is before main replaces it
@@ -32,10 +35,23 @@ ON_THE_LADDER = {  # its rungs that belong here, and what their rates are multip
 }
 
 
-def main(way, seed, rate):
+def beginning(steps, **settings):
+    """The validation loss over 20 windows, every 20 steps."""
+    vars(bigramv2).update(settings, eval_interval=20)
+    data, meta = bigramv2.load_data()
+    torch.manual_seed(bigramv2.seed)
+    model = bigramv2.GPT(len(meta['vocab']))
+    training = bigramv2.train(model, bigramv2.make_optimizers(model), data['train'])
+    return {step: f'{bigramv2.estimate_loss(model, data["val"], 20):.3f}' for step in islice(training, steps // 20 + 1)}
+
+
+def main(way, seed, rate, steps=0):
     bigramv2.make_optimizers, warmup, rest, _ = WAYS[way]
-    row = train(seed=int(seed), learning_rate=float(rate), adamw_learning_rate=rest or float(rate), warmup_iters=warmup)
-    return {'way': way, 'seed': seed, 'rate': rate, **row}
+    settings = dict(seed=int(seed), learning_rate=float(rate), adamw_learning_rate=rest or float(rate),
+                    warmup_iters=warmup)
+    if steps:
+        return beginning(int(steps), **settings)
+    return {'way': way, 'seed': seed, 'rate': rate, **train(**settings)}
 
 
 if __name__ == '__main__':
