@@ -164,7 +164,7 @@ class MultiHeadAttn(nn.Module):
                 v = v * self.attn_dropout(torch.ones_like(v[..., :1]))  # (B, H, T, D) * (B, H, T, 1) -> (B, H, T, D)
             mask = mask if 1 < T < S else None  # T = 1: it sees all. T = S: is_causal makes the mask, which is faster
             out = F.scaled_dot_product_attention(q, k, v, mask, is_causal=T == S)  # (B, H, T, D)
-        else:  # the same, line by line, but dropout is for each query
+        else:  # the same, line by line, with dropout of each weight
             scores = q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5      # (B, H, T, D) @ (B, H, D, S) -> (B, H, T, S)
             scores = scores.masked_fill(~mask, float('-inf'))
             weights = self.attn_dropout(F.softmax(scores, dim=-1))      # (B, H, T, S), rows sum to 1 before dropout

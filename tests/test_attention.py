@@ -94,4 +94,4 @@ def test_dropout_is_on_the_weights_and_on_the_way_out(both_ways, monkeypatch):
         assert 0.45 < (out[:, T // 2:] == 0).float().mean() < 0.55   # on the way out: half of the channels
         # on the weights: the first position sees itself alone, so half of the heads have nothing to tell it
         assert 0.7 < (out[:, 0] == 0).float().mean() < 0.8
-        assert 0.4 < (out[:, 0].view(64, H, -1) == 0).all(dim=-1).float().mean() < 0.6  # the whole of it
+        assert 0.4 < (out[:, 0].view(64, H, -1) == 0).all(dim=-1).float().mean() < 0.6  # each of them as a whole
