@@ -16,7 +16,6 @@ from itertools import zip_longest
 from pathlib import Path
 
 from common import QUICK, ROOT, bigramv2, peak, torch, write
-from heads import milliseconds
 from torch import nn
 
 ROUNDS = 5 if QUICK else 15
@@ -149,14 +148,6 @@ def sampling(layers, channels, heads, block, count):
          f'{count / with_cache:.0f}', f'{count / without:.0f}', f'{without / with_cache:.1f} times')
 
 
-def attentions():
-    for B, T, C, H in ((12, 128, 128, 4), (12, 128, 128, 16), (6, 32, 64, 4), (6, 32, 64, 16)):
-        times = milliseconds(('modular', 'formula', 'fused'), B, T, C, H, rounds=3 * ROUNDS)
-        for way in ('formula', 'fused'):
-            note(f'attention, batch {B}, block {T}, {C} channels, {H} heads, ms: all at once ({way}), one by one',
-                 f'{times[way]:.2f}', f'{times["modular"]:.2f}', f'{times["modular"] / times[way]:.2f} times')
-
-
 def long_text(folder, megabytes):
     """Write our text, repeated, to folder/input.txt."""
     text = (ROOT / 'input.txt').read_bytes()
@@ -191,7 +182,6 @@ def main():
     training_step()
     sampling(3, 128, 4, 128, 200 if QUICK else 500)
     sampling(6, 384, 6, 256, 60 if QUICK else 300)
-    attentions()
     preparing(10 if QUICK else 100)
     starting()
     if not QUICK:

@@ -2,8 +2,10 @@
 
     python experiments/heads.py      every size that results/heads.csv lacks, each in a process of its own
 """
+import math
 import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 from common import CORES, QUICK, bigramv2, missing, peak, start, torch
 
@@ -22,7 +24,7 @@ def attention(way, n_embd, num_heads, block_size):
     return bigramv2.MultiHeadAttn(num_heads, n_embd, block_size, dropout=0.0)
 
 
-def milliseconds(ways, B, T, C, H, rounds=2 if QUICK else 30):
+def milliseconds(ways, B, T, C, H, rounds=2 if QUICK else 100):
     """The median time of a forward and backward pass, for each of the ways, measured in turn."""
     x = torch.randn(B, T, C, requires_grad=True)
     modules = {way: attention(way, C, H, T) for way in ways}
@@ -37,23 +39,28 @@ def milliseconds(ways, B, T, C, H, rounds=2 if QUICK else 30):
 
 
 def megabytes(way, B, T, C, H):
-    """What a forward and backward pass adds to the peak memory of this process."""
+    """What a forward and backward pass adds to the peak memory of this process, nan where the system does not tell."""
     module, x = attention(way, C, H, T), torch.randn(B, T, C, requires_grad=True)
     module(x[:1, :2]).sum().backward()
-    before = peak()
+    before = peak() or math.nan
     module(x).sum().backward()
-    return '' if before is None else f'{peak() - before:.1f}'
+    return (peak() or math.nan) - before
 
 
 def jobs():
-    return missing(TABLE, [(*size, way) for size in SIZES for way in WAYS], *'BTCH', 'way')
+    return missing(TABLE, SIZES, *'BTCH')
 
 
-def main(B, T, C, H, way):
+def main(B, T, C, H):
+    """The ways are timed in turn, so that a slow second slows all. Memory is the median of processes of their own."""
     size = tuple(map(int, (B, T, C, H)))
-    memory = megabytes(way, *size)
-    return dict(zip('BTCH', size)) | {'way': way, 'milliseconds': f'{milliseconds(WAYS, *size)[way]:.2f}',
-                                      'megabytes': memory}
+    times = milliseconds(WAYS, *size)
+    row = dict(zip('BTCH', size)) | {f'{way}, ms': f'{times[way]:.2f}' for way in WAYS}
+    with ProcessPoolExecutor(1, max_tasks_per_child=1) as pool:
+        for way in WAYS:
+            asked = [pool.submit(megabytes, way, *size) for _ in range(1 if QUICK else 5)]
+            row[f'{way}, MB'] = f'{statistics.median(future.result() for future in asked):.1f}'
+    return row
 
 
 if __name__ == '__main__':

@@ -197,11 +197,9 @@ def heads():
     for way, label, colour in (('modular', 'one module per head', ORANGE),
                                ('formula', 'all at once, line by line', GREY),
                                ('fused', 'all at once, fused kernel', BLUE)):
-        mine = [row for row in rows if row['way'] == way]
-        for axis, column in zip(axes, ('milliseconds', 'megabytes')):
-            points = [(int(row['H']), float(row[column])) for row in mine if row[column]]
-            if points:  # Windows tells no megabytes
-                axis.plot(*zip(*points), '.-', color=colour, label=label)
+        for axis, unit in zip(axes, ('ms', 'MB')):
+            points = [(int(row['H']), float(row[f'{way}, {unit}'])) for row in rows]
+            axis.plot(*zip(*points), '.-', color=colour, label=label)
     for axis, title in zip(axes, ('milliseconds, forward and backward', 'megabytes added to the peak memory')):
         axis.set(title=title, xlabel='heads', xscale='log', ylim=(0, None))
         axis.minorticks_off()

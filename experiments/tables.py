@@ -154,12 +154,10 @@ def passing():
 
 def heads():
     rows = []
-    for size, runs in by(read('heads.csv'), *'BTCH').items():
-        ways = {row['way']: row for row in runs}
-        time = {way: float(row['milliseconds']) for way, row in ways.items()}
-        rows.append([*size, *(row['milliseconds'] for row in ways.values()),
-                     *(f'{time["modular"] / time[way]:.2f}' for way in ('formula', 'fused')),
-                     *(row['megabytes'] for row in ways.values())])
+    for row in read('heads.csv'):
+        cells, one_by_one = list(row.values()), float(row['modular, ms'])
+        rows.append([*cells[:7], *(f'{one_by_one / float(row[f"{way}, ms"]):.2f}' for way in ('formula', 'fused')),
+                     *cells[7:]])
     return table(['B', 'T', 'C', 'H', 'one by one, ms', 'formula, ms', 'fused, ms', 'one by one / formula',
                   'one by one / fused', 'one by one, MB', 'formula, MB', 'fused, MB'], rows)
 
