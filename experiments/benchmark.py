@@ -13,13 +13,11 @@ import sys
 import tempfile
 import time
 from itertools import zip_longest
-from pathlib import Path
 
 from common import QUICK, ROOT, bigramv2, peak, torch, write
 from torch import nn
 
 ROUNDS = 5 if QUICK else 15
-F32 = 4  # bytes
 ROWS = []
 PROGRAM = f'''
 import runpy, sys
@@ -107,7 +105,6 @@ def training_step():
     adamw = torch.optim.AdamW(peer.parameters(), lr=1e-3)
     data = torch.randint(63, (100_000,)).numpy()
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    long = torch.zeros(1 << 26)
 
     def passes(model):
         x, y = bigramv2.get_batch(data, step=0)
@@ -123,11 +120,10 @@ def training_step():
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimize(optimizers)
 
-    product, both, ours, other, alone, fill = in_turn(
+    product, both, ours, other, alone = in_turn(
         lambda: a @ b, lambda: passes(model), lambda: step(model, optimizers), lambda: step(peer, [adamw]),
-        lambda: optimize(optimizers), lambda: long.fill_(1.0), rounds=4 * ROUNDS)
+        lambda: optimize(optimizers), rounds=4 * ROUNDS)
     rate, most = flops_a_step() / both / 1e9, 2 * 1024 ** 3 / product / 1e9
-    note('memory bandwidth of this machine, GB/s', f'{long.numel() * F32 / fill / 1e9:.0f}')
     note('forward and backward, GFLOP/s, against a 1024³ product', f'{rate:.0f}', f'{most:.0f}', f'{rate / most:.0%}')
     note('optimisers in a step, ms', f'{1000 * alone:.1f}', f'{1000 * ours:.1f}', f'{alone / ours:.0%}')
     note('a step, ms, against nn.TransformerEncoder with AdamW', f'{1000 * ours:.1f}', f'{1000 * other:.1f}',
@@ -148,33 +144,20 @@ def sampling(layers, channels, heads, block, count):
          f'{count / with_cache:.0f}', f'{count / without:.0f}', f'{without / with_cache:.1f} times')
 
 
-def long_text(folder, megabytes):
-    """Write our text, repeated, to folder/input.txt."""
-    text = (ROOT / 'input.txt').read_bytes()
-    Path(folder, 'input.txt').write_bytes(text * (megabytes * 10 ** 6 // len(text) + 1))
-
-
-def preparing(megabytes):
-    with tempfile.TemporaryDirectory() as folder:
-        long_text(folder, megabytes)
-        took, _, memory = zip(*(with_peak(ROOT / 'prepare.py', cwd=folder) for _ in range(3 if QUICK else 5)))
-    note(f'prepare.py on {megabytes} MB, s, and peak memory, MB', f'{statistics.median(took):.2f}', max(memory), '')
-
-
 def starting():
     with tempfile.TemporaryDirectory() as folder:
         works = [('-c', 'import torch'), ('-c', 'import torch, bigramv2'),
                  ('bigramv2.py', '--device', 'cpu', '--max_iters', 1, '--max_new_tokens', 1, '--out_dir', folder)]
         runs = [[command(*words)[0] for words in works] for _ in range(ROUNDS)]
     bare, imported, whole = (statistics.median(column) for column in zip(*runs))
-    note('import of bigramv2, s, against import torch', f'{imported:.2f}', f'{bare:.2f}', f'{imported - bare:+.2f} s')
+    note('import of bigramv2, s, against import torch', f'{imported:.2f}', f'{bare:.2f}', f'{imported - bare:+z.2f} s')
     note('a training of one step as a whole process, s', f'{whole:.2f}', f'{bare:.2f}', f'{whole - bare:+.2f} s')
 
 
 def first_version():
     took, printed = command('bigram.py')
-    note('python bigram.py: sampled validation loss, whole process', re.findall(r'val ([\d.]+)', printed)[-1],
-         f'{took:.0f} s')
+    note('python bigram.py: sampled validation loss, whole process',
+         f'{re.findall(r"val ([0-9.]+)", printed)[-1]}, {took:.0f} s')
 
 
 def main():
@@ -182,7 +165,6 @@ def main():
     training_step()
     sampling(3, 128, 4, 128, 200 if QUICK else 500)
     sampling(6, 384, 6, 256, 60 if QUICK else 300)
-    preparing(10 if QUICK else 100)
     starting()
     if not QUICK:
         first_version()

@@ -4,9 +4,9 @@
     python experiments/ladder.py 'one head' 7 0.002   one training (rung, seed, rate), which prints its row
 
 The rungs of chapter one train as `python bigram.py` does, and those of chapter two as `python bigramv2.py`. Between the
-two, steps, batch, AdamW's betas and the windows of the measurement change too. The rungs of chapter two are trained at
-several rates with the first seed, and at the best of them with the second. Where Muon trains, the rate is a factor for
-both of bigramv2's rates.
+two, steps, batch, AdamW's betas and weight decay (0.01 and 0), and the windows of the measurement change too. The rungs
+of chapter two are trained at several rates with the first seed, and at the best of them with the second. Where Muon
+trains, the rate is a factor for both of bigramv2's rates.
 """
 import time
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from benchmark import command, in_turn, long_text, note, with_peak, write_rows
+from benchmark import command, in_turn, note, with_peak, write_rows
 from common import ARGS, QUICK, ROOT, bigramv2, torch
 from torch.nn import functional as F
 
@@ -64,7 +64,7 @@ def finished(what, model, T, seconds, memory):
 
 def their_model(**sizes):
     from model import GPT, GPTConfig  # nanoGPT's own model.py
-    return GPT(GPTConfig(**sizes)).eval()
+    return GPT(GPTConfig(**sizes))
 
 
 def their_run(nanogpt, rate):
@@ -125,7 +125,7 @@ def generating(layers, channels, heads, block, count):
     vars(bigramv2).update(num_layers=layers, n_embd=channels, num_heads=heads, block_size=block)
     ours, first = bigramv2.GPT(63).eval(), torch.zeros(1, 1, dtype=torch.long)
     theirs = their_model(block_size=block, vocab_size=63, n_layer=layers, n_head=heads, n_embd=channels, dropout=0.0,
-                         bias=False)
+                         bias=False).eval()
     their_time, our_time = in_turn(lambda: theirs.generate(first, count), lambda: ours.generate(first, count),
                                    rounds=2 if QUICK else 5, warm_up=1)
     note(f'generate, characters/s: {layers} layers, {channels} channels, block {block}', f'{count / their_time:.0f}',
@@ -135,7 +135,8 @@ def generating(layers, channels, heads, block, count):
 def preparing(nanogpt, megabytes):
     theirs, ours = [], []
     with tempfile.TemporaryDirectory() as folder:
-        long_text(folder, megabytes)
+        text = (ROOT / 'input.txt').read_bytes()
+        Path(folder, 'input.txt').write_bytes(text * (megabytes * 10 ** 6 // len(text) + 1))
         shutil.copy(nanogpt / TEXT / 'prepare.py', Path(folder, 'their_prepare.py'))  # it reads the text beside it
         for _ in range(1 if QUICK else 5):
             theirs.append(with_peak(Path(folder, 'their_prepare.py'), cwd=folder))

@@ -93,11 +93,6 @@ def train_bigramv2():
 
 # Losses
 
-def counted():
-    """The loss of counting up to six characters, or None where it has not been measured."""
-    return next((float(row['val']) for row in read('counting.csv') if row['characters'] == '6'), None)
-
-
 def nanogpts():
     """The runs of nanoGPT as (name, seconds, loss): by its recipe and, where it has been tried, at its best rate."""
     runs = {}
@@ -125,9 +120,9 @@ def curves():
     for name, seconds, loss in nanogpts():
         axes.plot(seconds, loss, 'o', color='black', ms=5)
         axes.annotate(f'{name}: {loss:.2f}', (seconds, loss), (5, 4), textcoords='offset points')
-    if counted():
-        axes.axhline(counted(), color=GREY, ls='--', lw=1)
-        axes.annotate(f'counting up to six characters: {counted():.2f}', (0, counted()), (0, -4), color=GREY,
+    for loss, _ in tables.counted():
+        axes.axhline(loss, color=GREY, ls='--', lw=1)
+        axes.annotate(f'counting up to six characters: {loss:.2f}', (0, loss), (0, -4), color=GREY,
                       textcoords='offset points', va='top')
     axes.set(xlabel='seconds of training; for the dots, seconds of the whole run', ylabel='validation loss',
              ylim=(1.3, 2.6))
@@ -136,8 +131,7 @@ def curves():
 
 def climb():
     """The ladder: a dot for each seed, and from rung to rung what the new part gains or costs."""
-    measured = {row['rung'] for row in read('ladder.csv')}
-    rungs = {rung: ladder.best_runs(rung) for rung in ladder.LADDER if rung in measured}
+    rungs = tables.measured_rungs()
     figure, axes = plt.subplots(figsize=(WIDTH, 1.2 + 0.28 * len(rungs)), layout='constrained')
     before, usual = None, tables.noise(rungs.values())
     for place, runs in enumerate(rungs.values()):
@@ -157,8 +151,8 @@ def climb():
                Patch(color=ORANGE, alpha=0.4, label='worse than the row above'),
                Patch(color=GREY, alpha=0.4, label='no effect'),
                plt.Line2D([], [], color='black', marker='o', ms=3, ls='', label='one training')]
-    if counted():
-        handles.append(axes.axvline(counted(), color=GREY, ls='--', lw=1, label='counting up to six characters'))
+    for loss, _ in tables.counted():
+        handles.append(axes.axvline(loss, color=GREY, ls='--', lw=1, label='counting up to six characters'))
     figure.legend(handles=handles, loc='outside upper center', ncols=2)
     axes.set_yticks(range(len(rungs)), rungs)
     axes.invert_yaxis()
@@ -284,7 +278,8 @@ def main():
     bigram.device = 'cpu'
     if QUICK:
         bigram.max_iters, bigramv2.max_iters = 20, 60
-    if not (read('curve_bigram.csv') and read('curve_bigramv2.csv') and MODEL.exists()):  # both on the same machine
+    # Both models on the same machine, and all that their training writes
+    if not (read('curve_bigram.csv') and read('curve_bigramv2.csv') and read('completions.csv') and MODEL.exists()):
         train_bigram()
         train_bigramv2()
     data, meta = bigramv2.load_data()

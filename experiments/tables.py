@@ -67,18 +67,20 @@ def line(text, characters=None):
     return '`' + text[:characters].replace('|', '\\|').replace('`', "'").strip() + '`'
 
 
+def measured_rungs():
+    """The rows of each rung of the ladder that has been measured."""
+    measured = {row['rung'] for row in read('ladder.csv')}
+    return {rung: best_runs(rung) for rung in LADDER if rung in measured}
+
+
 def ladder():
-    """A rung that has not been measured is left out."""
-    measured, rows, before = {row['rung'] for row in read('ladder.csv')}, [], None
-    rungs = {rung: best_runs(rung) for rung in LADDER if rung in measured}
+    rows, before, rungs = [], None, measured_rungs()
     usual = noise(rungs.values())
     for rung, runs in rungs.items():
         rows.append([rung, two(runs, 'val'), change(runs, before, usual) if before else '', seconds(runs),
                      f'{int(runs[0]["parameters"]):,}'])
         before = runs
-    six = next(row for row in read('counting.csv') if row['characters'] == '6')
-    counted = ['counting up to six characters', f'{float(six["val"]):.3f}', '', f'{float(six["seconds"]):.0f}', '']
-    rows.insert(0, counted)
+    rows = [['counting up to six characters', f'{loss:.3f}', '', f'{took:.0f}', ''] for loss, took in counted()] + rows
     return table(['rung', 'val loss', 'change', 'seconds, one thread', 'parameters'], rows)
 
 
@@ -124,7 +126,7 @@ def optimizers():
             rate = float(best[0]['rate']) * unit
             rows.append([way, f'{rate:g}', two(best, 'val'),
                          ', '.join(f'{first[other]:.3f} at {other:g}' for other in sorted(first) if other != rate)])
-    return table(['way', 'rate of the matrices', 'val loss', 'at other rates'], rows)
+    return table(['way', 'rate of the matrices', 'val loss', 'at other rates, first seed'], rows)
 
 
 def counting():
@@ -140,13 +142,17 @@ def pieces():
                  [['val loss', *(f'{float(row["val"]):.3f}' for row in rows)]])
 
 
+def counted():
+    """The loss of counting up to six characters, and its seconds, in a list that is empty before it is measured."""
+    return [(float(row['val']), float(row['seconds'])) for row in read('counting.csv') if row['characters'] == '6']
+
+
 def passing():
     """When each model of the curves passes counting up to six characters."""
-    counted = next(float(row['val']) for row in read('counting.csv') if row['characters'] == '6')
-    said = []
+    [(loss, _)], said = counted(), []
     for name in ('bigram', 'bigramv2'):
         rows = read(f'curve_{name}.csv')
-        passed = next((row for row in rows if float(row['val']) < counted), None)
+        passed = next((row for row in rows if float(row['val']) < loss), None)
         said.append(f'`{name}.py` does, after {float(passed["seconds"]):.0f} of its {float(rows[-1]["seconds"]):.0f} '
                     'seconds of training' if passed else f'`{name}.py` does not')
     return '; '.join(said) + '.'
