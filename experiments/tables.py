@@ -186,13 +186,14 @@ def nanogpt():
 
 
 def half_hour():
-    """Each run, and the means of a text."""
+    """Each run, and the means of those that differ in nothing but the seed."""
     rows = []
-    for (text,), runs in by(read('half_hour.csv'), 'text').items():
-        seconds, last, best = (mean(float(row[column]) for row in runs) for column in ('seconds', 'last', 'best'))
+    for (text, changed), runs in by(read('half_hour.csv'), 'text', 'changed').items():
         rows += [list(row.values()) for row in runs]
-        rows.append([text, 'mean', runs[0]['steps'], f'{seconds:.0f}', f'{last:.4f}', f'{best:.4f}'])
-    return table(['text', 'seed', 'steps', 'processor seconds', 'last weights', 'best weights'], rows)
+        if len(runs) > 1:
+            seconds, last, best = (mean(float(row[column]) for row in runs) for column in ('seconds', 'last', 'best'))
+            rows.append([text, changed, 'mean', runs[0]['steps'], f'{seconds:.0f}', f'{last:.4f}', f'{best:.4f}'])
+    return table(['text', 'changed', 'seed', 'steps', 'processor seconds', 'last weights', 'best weights'], rows)
 
 
 def as_it_is(name):
