@@ -127,7 +127,7 @@ def training_step():
     note('forward and backward, GFLOP/s, against a 1024³ product', f'{rate:.0f}', f'{most:.0f}', f'{rate / most:.0%}')
     note('optimisers in a step, ms', f'{1000 * alone:.1f}', f'{1000 * ours:.1f}', f'{alone / ours:.0%}')
     note('a step, ms, against nn.TransformerEncoder with AdamW', f'{1000 * ours:.1f}', f'{1000 * other:.1f}',
-         f'{other / ours:.2f} times')
+         f'{ours / other:.2f} times')
 
 
 def sampling(layers, channels, heads, block, count):

@@ -110,13 +110,13 @@ def protocols(theirs, ours):
     """The loss of the same weights, measured in three ways."""
     models = (theirs, theirs.config.block_size), (ours, bigramv2.HYPERPARAMETERS['block_size'])
     rng, most = np.random.default_rng(1), len(bigramv2.load_data()[0]['val'])
-    note('the same weights: over the whole split, windows side by side',
+    note('the same weights: over the whole text, windows side by side',
          *(f'{whole_split(model, T, T):.3f}' for model, T in models))
     estimates = [[mean_loss(model, T, rng.integers(most - T, size=240)) for _ in range(2 if QUICK else 20)]
                  for model, T in models]
     note("nanoGPT's estimate, 20 batches of 12 random windows: lowest and highest of 20",
          *(f'{min(some):.3f} to {max(some):.3f}' for some in estimates))
-    note('over the whole split, each character with at least half a window before it',
+    note('over the whole text, each character with at least half a window before it',
          *(f'{whole_split(model, T, T // 2, T // 2):.3f}' for model, T in models))
 
 
