@@ -1,6 +1,6 @@
 """What the experiments share: a training with some hyperparameters changed, and tables that grow row by row.
 
-Every script takes --quick: a trial with a few steps of everything, whose results go to experiments/out/quick.
+Every experiment takes --quick: a trial with a few steps of everything, whose results go to experiments/out/quick.
 """
 import csv
 import json
@@ -18,7 +18,7 @@ ARGS = [word for word in sys.argv[1:] if word != '--quick']
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / 'experiments' / ('out/quick' if QUICK else 'results')
 CORES = os.cpu_count()
-GO_ON = 'The same command continues from here'
+GO_ON = f'The same command {"begins anew" if QUICK else "continues from here"}'
 sys.path.insert(0, str(ROOT))
 os.chdir(ROOT)  # tokens/ is there
 
@@ -35,8 +35,8 @@ def train(spoil=None, **settings):
     """Train on the text in tokens/ with settings in place of the defaults.
 
     spoil(model) may change the model before it learns.
-    Returns the final losses, the processor seconds of all steps (with one thread, these hardly depend on what else the
-    machine does), the parameters and a line that the model writes.
+    Returns the final losses, the processor seconds of all steps (with one thread, these depend less on what else
+    the machine does), the parameters and a line that the model writes.
     """
     unknown = settings.keys() - bigramv2.HYPERPARAMETERS
     if unknown:

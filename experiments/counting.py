@@ -10,7 +10,7 @@ Writes results/counting.csv, a row for each number of characters. With a TEXT (a
 import time
 
 import numpy as np
-from common import ARGS, QUICK, bigramv2, write
+from common import ARGS, QUICK, bigramv2, read, write
 from numpy.lib.stride_tricks import sliding_window_view
 
 import bigram
@@ -73,7 +73,7 @@ def main():
         rows.append({'characters': n, 'val': f'{-np.log(probs[:len(val)]).mean():.4f}',
                      'seconds': f'{time.process_time() - begun:.1f}', 'contexts': contexts})
         print('{characters} characters: validation loss {val}, {seconds} s, {contexts:,} contexts'.format(**rows[-1]))
-    if not ARGS:
+    if not ARGS and not read('counting.csv'):
         write('counting.csv', rows)
 
 

@@ -19,9 +19,7 @@ GIVEN = {'nanogpt': ARGS[:1], 'half_hour': ARGS[1:2]}
 
 
 def wanted(name):
-    if name in AT_ONCE and (RESULTS / f'{name}.csv').exists() or name == 'nanogpt' and not ARGS:
-        return False
-    return not (QUICK and name == 'tables')  # the tables in the READMEs are of whole trainings
+    return not (name in AT_ONCE and (RESULTS / f'{name}.csv').exists() or name == 'nanogpt' and not ARGS)
 
 
 def run(script, *args):

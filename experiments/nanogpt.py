@@ -1,8 +1,8 @@
 """This program beside nanoGPT, in turn on one machine: python experiments/nanogpt.py PATH
 
 PATH is a clone of https://github.com/karpathy/nanoGPT, whose prepare.py also needs the package requests. Our text is
-put into its data folder. First its CPU recipe is trained at four learning rates. Then five runs follow one another,
-three times: the recipe, the same at the best rate (tuned), our default, and our runs to its two losses. Writes
+put into its data folder. First its CPU recipe is trained at three other learning rates. Then five runs follow one
+another, three times: the recipe, the same at the best rate (tuned), our default, and our runs to its two losses. Writes
 results/nanogpt.csv.
 """
 import shutil

@@ -28,7 +28,7 @@ WIDTH = 6.4  # inches: 830 dots at 130 to an inch, the width of a README
 plt.rcParams |= {'font.size': 9, 'axes.titlesize': 9, 'axes.spines.top': False, 'axes.spines.right': False,
                  'axes.grid': True, 'grid.alpha': 0.3, 'legend.frameon': False, 'savefig.dpi': 130,
                  'savefig.facecolor': 'white'}
-MODEL = ROOT / 'experiments' / 'out' / ('quick.pt' if QUICK else 'model.pt')
+MODEL = (RESULTS if QUICK else ROOT / 'experiments' / 'out') / 'model.pt'
 VERSE = 'ROMEO:\nBut, soft! what light'
 STEPS = (0, 50, 200, 1000)  # and the last: where completions.csv shows the text
 
@@ -82,7 +82,6 @@ def train_bigramv2():
         rows.append(row)
         if row['step'] in (*STEPS, bigramv2.max_iters):
             _, *drawn = bigramv2.characters(model, meta['vocab'], 80)
-            model.train()
             texts.append({'step': row['step'], 'val': f'{float(row["val"]):.2f}',
                           'text': ''.join(drawn).replace('\n', ' / ')[:80]})
     write('curve_bigramv2.csv', rows)

@@ -6,6 +6,7 @@ link such as [`Head` in bigram.py](bigram.py) gets the lines of Head. The tests 
 """
 import ast
 import re
+from math import nan
 from pathlib import Path
 from statistics import mean, median
 
@@ -46,7 +47,7 @@ def noise(groups):
     """How far apart two seeds usually are: the median over the groups of rows that have two. It is nearly the standard
     deviation of a single training."""
     distances = [abs(losses(rows)[0] - losses(rows)[1]) for rows in groups if len(rows) > 1]
-    return median(distance for distance in distances if distance == distance)  # not of trainings that diverged (nan)
+    return median([distance for distance in distances if distance == distance] or [nan])  # nan: a training diverged
 
 
 def change(rows, others, usual):
@@ -107,7 +108,7 @@ def ablations():
         for steps in usual:
             runs = groups.get((part, steps), [])
             whole = groups.get((f'{before}: nothing' if before else 'nothing', steps))
-            cost = change(runs, whole, usual[steps]) if runs and runs != whole else ''
+            cost = change(runs, whole, usual[steps]) if runs and whole and runs != whole else ''
             row += [two(runs, 'val') if runs else '', cost]
         rows.append(row)
     return table(['taken out', '600 steps', 'cost', '2,000 steps', 'cost'], rows)
@@ -149,9 +150,12 @@ def counted():
 
 def passing():
     """When each model of the curves passes counting up to six characters."""
-    [(loss, _)], said = counted(), []
+    said = []
     for name in ('bigram', 'bigramv2'):
         rows = read(f'curve_{name}.csv')
+        if not rows or not counted():
+            return 'Not measured yet.'
+        [(loss, _)] = counted()
         passed = next((row for row in rows if float(row['val']) < loss), None)
         said.append(f'`{name}.py` does, after {float(passed["seconds"]):.0f} of its {float(rows[-1]["seconds"]):.0f} '
                     'seconds of training' if passed else f'`{name}.py` does not')
@@ -198,7 +202,7 @@ def half_hour():
 
 def as_it_is(name):
     rows = read(name)
-    return table(list(rows[0]), [row.values() for row in rows])
+    return table(list(rows[0]), [row.values() for row in rows]) if rows else 'Not measured yet.'
 
 
 def settings():
@@ -260,6 +264,6 @@ def filled(text):
     return re.sub(r'\[`([\w.]+)`\s+in\s+(\w+\.py)\]\(((?:\.\./)?)\w+\.py[^)]*\)', lines_of, text)
 
 
-if __name__ == '__main__':
+if __name__ == '__main__' and not common.QUICK:  # the tables in the READMEs are of whole trainings
     for page in PAGES:
         page.write_text(filled(page.read_text(encoding='utf-8')), encoding='utf-8', newline='\n')
