@@ -1,10 +1,10 @@
-"""The long run of the course, by the README's command: python experiments/half_hour.py [PATH]
+"""The long run of the course, by the README's command: python experiments/half_hour.py [TEXT]
 
-    python experiments/half_hour.py PATH                    every run that results/half_hour.csv lacks
-    python experiments/half_hour.py input.txt 1337          one run (text, seed), which prints its row
+    python experiments/half_hour.py TEXT                          every run that results/half_hour.csv lacks
+    python experiments/half_hour.py input.txt 1337                one run (text, seed), which prints its row
     python experiments/half_hour.py input.txt 1337 --dropout=0    the same with something changed
 
-The texts are ours (input.txt), with one seed, and, with PATH, the one that others measure on: tiny Shakespeare as it is
+The texts are ours (input.txt), with one seed, and, with TEXT, the one that others measure on: tiny Shakespeare as it is
 in the repository karpathy/char-rnn. On that one there are three seeds, and runs without weight decay and without
 dropout. `seconds` are the processor seconds of the whole run with one thread. `last` and `best` are the losses over the
 whole validation split with the last weights and with the best ones, those that the run keeps in model.pt. These were
@@ -36,9 +36,9 @@ def name(path):
 
 def jobs():
     done = {(row['text'], row['seed'], row['changed']) for row in read(TABLE)}
-    every = [(path, seed) for path in ARGS for seed in SEEDS] + [(OURS, SEEDS[0])]
+    every = [(path, seed, '') for path in ARGS for seed in SEEDS] + [(OURS, SEEDS[0], '')]
     every += [(path, SEEDS[0], change) for path in ARGS for change in WITHOUT]
-    return [job for job in every if (name(job[0]), job[1], ''.join(job[2:])) not in done]
+    return [(path, *rest) for path, *rest in every if (name(path), *rest) not in done]
 
 
 def main(path, seed, changed=''):
